@@ -3,7 +3,7 @@
 python tests/docs_check.py            renders every page, checks links, anchors, pictures and outputs, and README.md
 python tests/docs_check.py --readme   writes README.md from nbs/index.ipynb
 """
-import base64, json, re, subprocess, sys, tempfile
+import base64, json, os, re, subprocess, sys, tempfile
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -50,6 +50,7 @@ def readme_faults():
 
 def process():
     "nbdev's own steps up to the pages in _proc/ (its commands would look for Quarto)."
+    os.environ.setdefault('PYTHONWARNINGS', 'ignore')      # for the processes that run cells
     import nbdev.doclinks
     from nbdev.config import get_config
     from nbdev.quarto import nbdev_sidebar, refresh_quarto_yml
@@ -119,7 +120,9 @@ def broken(name, links, pages, sources, base, out):
 
 def check():
     from nbdev.config import get_config
-    process()
+    os.chdir(root)
+    try: process()
+    except Exception as e: return [f'a page cannot be processed: {e}']
     cfg = get_config()
     base, faults, made, sources = cfg.doc_host + cfg.doc_baseurl, [], {}, {}
     with tempfile.TemporaryDirectory() as tmp:
