@@ -118,11 +118,16 @@ def broken(name, links, pages, sources, base, out):
             if anchor and anchor not in pages[file].ids: yield f'{name}: no anchor {link}'
         elif not any((p/file).exists() for p in (out, nbs)): yield f'{name}: no file {link}'
 
+def why(e):
+    "The lines of a worker's traceback that name an error."
+    lines = re.findall(r'^\w*(?:Error|Exception)\b.*', str(e.__cause__ or ''), re.M)
+    return f'\n  ({lines[0]})' if lines else ''
+
 def check():
     from nbdev.config import get_config
     os.chdir(root)
     try: process()
-    except Exception as e: return [f'a page cannot be processed: {e}']
+    except Exception as e: return [f'a page cannot be processed: {e}{why(e)}']
     cfg = get_config()
     base, faults, made, sources = cfg.doc_host + cfg.doc_baseurl, [], {}, {}
     with tempfile.TemporaryDirectory() as tmp:
