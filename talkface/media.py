@@ -6,26 +6,26 @@
 __all__ = ['MIN_SIDE', 'MAX_SIDE', 'MIN_SECONDS', 'MAX_BYTES', 'read_image', 'read_audio', 'Clip', 'VideoWriter', 'iter_frames',
            'read_clip']
 
-# %% ../nbs/01_media.ipynb #ed0094ea
+# %% ../nbs/01_media.ipynb #75a51202
 import base64, io, math, warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-# %% ../nbs/01_media.ipynb #3d069591
+# %% ../nbs/01_media.ipynb #517353cc
 import numpy as np
 from fastcore.basics import patch
 from .core import TalkfaceError, writing, asset, progress
 
-# %% ../nbs/01_media.ipynb #3d36e303
+# %% ../nbs/01_media.ipynb #135ececb
 MIN_SIDE, MAX_SIDE = 32, 8192   # pixels
 
 def _check_size(w, h, name):
     "Refuse what is too small to hold a face."
     if min(w, h) < MIN_SIDE: raise TalkfaceError(f"{name} is {w}x{h} pixels; at least {MIN_SIDE}x{MIN_SIDE} are needed")
 
-# %% ../nbs/01_media.ipynb #beb6508f
+# %% ../nbs/01_media.ipynb #947bd003
 def _to_bytes(a):
     "Any number type to uint8: 16 bits by 257, floats in [0,1] by 255."
     if a.dtype == np.uint8: return a
@@ -35,7 +35,7 @@ def _to_bytes(a):
     scale = 255 if top <= 1.0001 else 1/257 if top > 255 else 1
     return np.clip(np.nan_to_num(a)*scale + .5, 0, 255).astype(np.uint8)
 
-# %% ../nbs/01_media.ipynb #5990a0ad
+# %% ../nbs/01_media.ipynb #edaf91fd
 def _rgb_array(a, name='the array'):
     "(H,W), (H,W,1), (H,W,3) or (H,W,4) numbers to (H,W,3) uint8 RGB, alpha over white."
     a = np.asarray(a)
@@ -48,7 +48,7 @@ def _rgb_array(a, name='the array'):
         a = (a[..., :-1]*alpha + 255*(1-alpha) + .5).astype(np.uint8)
     return np.ascontiguousarray(np.repeat(a, 3, -1) if a.shape[-1] == 1 else a)
 
-# %% ../nbs/01_media.ipynb #e14b8de2
+# %% ../nbs/01_media.ipynb #4c21e0ac
 def _open_picture(path):
     "A Pillow image whose pixels are not read yet, of a size that can be."
     from PIL import Image, UnidentifiedImageError
@@ -64,7 +64,7 @@ def _open_picture(path):
     if im.size[0]*im.size[1] > MAX_SIDE**2: raise TalkfaceError(f"{path} is {w}x{h} pixels; scale it down to {MAX_SIDE} pixels a side or fewer")
     return im
 
-# %% ../nbs/01_media.ipynb #015f39e8
+# %% ../nbs/01_media.ipynb #a24abb3a
 def _pil_rgb(im, name):
     "A Pillow image of any mode, upright, as (H,W,3) uint8."
     from PIL import ImageOps
@@ -73,7 +73,7 @@ def _pil_rgb(im, name):
     clear = im.mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa') or 'transparency' in im.info
     return _rgb_array(np.asarray(im.convert('RGBA' if clear else 'RGB')), name)
 
-# %% ../nbs/01_media.ipynb #05ba430a
+# %% ../nbs/01_media.ipynb #b8015307
 def read_image(src # path, Pillow image, array, tensor or `Clip` (its first frame)
               ) -> np.ndarray:
     "Any picture as (H,W,3) uint8 RGB, upright, alpha over white."
@@ -88,7 +88,7 @@ def read_image(src # path, Pillow image, array, tensor or `Clip` (its first fram
         except (OSError, SyntaxError, ValueError, IndexError) as e:
             raise TalkfaceError(f"{path} is cut off or damaged; save or download it again") from e
 
-# %% ../nbs/01_media.ipynb #3ff88e62
+# %% ../nbs/01_media.ipynb #20dbca0a
 @contextmanager
 def _container(path, what):
     "An open PyAV container for reading, or one clear sentence."
@@ -102,7 +102,7 @@ def _container(path, what):
         raise TalkfaceError(f"{path} is not a {what} that can be read; give wav, mp3, flac, ogg, mp4 or the like") from e
     with c: yield c
 
-# %% ../nbs/01_media.ipynb #f7f85830
+# %% ../nbs/01_media.ipynb #104afc77
 def _decoded(container, stream, path, max_seconds=None):
     "Frames of a stream; damage after a good beginning is a warning, not the end."
     import av
@@ -115,7 +115,7 @@ def _decoded(container, stream, path, max_seconds=None):
         if n == 0: raise TalkfaceError(f"{path} is damaged: its {stream.type} cannot be decoded; save or download it again") from e
         warnings.warn(f"{path} is damaged after {n} blocks of {stream.type}; the rest was left out")
 
-# %% ../nbs/01_media.ipynb #abf753e7
+# %% ../nbs/01_media.ipynb #e1ec33a9
 def _mono_blocks(container, path):
     "(start in seconds or None, rate, mono float32 block) for every decoded block of sound."
     import av
@@ -125,7 +125,7 @@ def _mono_blocks(container, path):
         if to_float is None: to_float = av.AudioResampler(format='fltp')
         for f in to_float.resample(frame): yield start, rate, f.to_ndarray().mean(0, dtype=np.float32)
 
-# %% ../nbs/01_media.ipynb #cdd1e788
+# %% ../nbs/01_media.ipynb #69709d6e
 def _resampled(blocks, sr):
     "Change the rate of (start, rate, block) to `sr`, block by block; returns (start, wav)."
     import av
@@ -142,7 +142,7 @@ def _resampled(blocks, sr):
     if change: took(change.resample(None))
     return first or 0., np.concatenate(out).astype(np.float32) if out else np.zeros(0, np.float32)
 
-# %% ../nbs/01_media.ipynb #df6ba370
+# %% ../nbs/01_media.ipynb #9f7e9a4f
 MIN_SECONDS = .05   # of sound: one frame needs four rows of 10 ms and a window of 25 ms
 
 def _checked(wav, sr, name, shortest):
@@ -161,7 +161,7 @@ def _mono_array(a):
     if a.ndim == 2: a = a.mean(int(a.shape[1] <= a.shape[0]))
     return a.astype(np.float32).reshape(-1)
 
-# %% ../nbs/01_media.ipynb #7a04bd6c
+# %% ../nbs/01_media.ipynb #34af9db9
 def read_audio(src,                        # path of any sound or video, array, (array, rate) or `Clip`
                sr:int=16000,               # rate wanted; also what a bare array is taken to have
                shortest:float=MIN_SECONDS  # seconds below which it is refused
@@ -181,7 +181,7 @@ def read_audio(src,                        # path of any sound or video, array, 
     if rate != sr: wav = _resampled([(0., rate, b) for b in np.array_split(wav, max(1, len(wav)//65536))], sr)[1]
     return _checked(wav, sr, 'the sound', shortest), sr
 
-# %% ../nbs/01_media.ipynb #51958892
+# %% ../nbs/01_media.ipynb #b5ea0a3d
 @dataclass(repr=False)
 class Clip:
     "Moving pictures and their sound."
@@ -203,7 +203,7 @@ class Clip:
         t, h, w, _ = self.frames.shape
         return f"Clip({t} frames {w}x{h} at {self.fps:g} fps, " + ("no sound)" if self.wav is None else f"{len(self.wav)/self.sr:.2f} s of sound at {self.sr} Hz)")
 
-# %% ../nbs/01_media.ipynb #52082473
+# %% ../nbs/01_media.ipynb #6640019b
 @patch
 def strip(self:Clip,
           n:int=8 # how many frames, evenly spread
@@ -213,7 +213,7 @@ def strip(self:Clip,
     i = np.linspace(0, len(self)-1, n).round().astype(int)
     return np.concatenate(list(self.frames[i]), 1)
 
-# %% ../nbs/01_media.ipynb #1e0271e3
+# %% ../nbs/01_media.ipynb #a986126a
 _formats = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska'}
 _aac_rates = 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000
 
@@ -226,7 +226,7 @@ def _video_stream(container, size, fps, crf):
     c.color_range, c.color_primaries, c.color_trc, c.colorspace = 1, 6, 6, 6
     return s
 
-# %% ../nbs/01_media.ipynb #a1121960
+# %% ../nbs/01_media.ipynb #4f0ecc59
 class VideoWriter:
     "Write frames one by one as H.264 with AAC; the file appears at `path` only when all is done."
     def __init__(self,
@@ -244,7 +244,7 @@ class VideoWriter:
         self.n = self.heard = 0     # frames and samples written so far
         self.container = self.stack = None
 
-# %% ../nbs/01_media.ipynb #267815c2
+# %% ../nbs/01_media.ipynb #cca7af9f
 @patch
 def __enter__(self:VideoWriter):
     import av
@@ -257,7 +257,7 @@ def __enter__(self:VideoWriter):
         self.stack = stack.pop_all()
     return self
 
-# %% ../nbs/01_media.ipynb #33fd3118
+# %% ../nbs/01_media.ipynb #7b959cee
 @patch
 def _start(self:VideoWriter):
     "Make the streams, once the size is known."
@@ -270,7 +270,7 @@ def _start(self:VideoWriter):
     self.audio.bit_rate = 96000 if rate > 12000 else 48000
     self.resampler = av.AudioResampler(format='fltp', layout='mono', rate=rate)
 
-# %% ../nbs/01_media.ipynb #9a0bf71b
+# %% ../nbs/01_media.ipynb #97646fa2
 @patch
 def _hear(self:VideoWriter, upto):
     "Encode the sound up to sample `upto`."
@@ -282,7 +282,7 @@ def _hear(self:VideoWriter, upto):
     self.heard += len(block)
     for o in self.resampler.resample(f): self.container.mux(self.audio.encode(o))
 
-# %% ../nbs/01_media.ipynb #d5c6717c
+# %% ../nbs/01_media.ipynb #fcc6c89d
 @patch
 def write(self:VideoWriter,
           frame:np.ndarray # (H,W,3) uint8 RGB
@@ -302,7 +302,7 @@ def write(self:VideoWriter,
     self.n += 1
     if self.audio: self._hear(math.floor(self.n*self.sr/self.fps))
 
-# %% ../nbs/01_media.ipynb #17d1a3f4
+# %% ../nbs/01_media.ipynb #941ee14f
 @patch
 def __exit__(self:VideoWriter, kind, e, trace):
     with self.stack:            # `writing` renames when this block ends well, deletes when it does not
@@ -319,7 +319,7 @@ def __exit__(self:VideoWriter, kind, e, trace):
             except Exception: pass
             raise
 
-# %% ../nbs/01_media.ipynb #d9c9e71f
+# %% ../nbs/01_media.ipynb #0ae3accc
 @patch
 def save(self:Clip,
          path:str,   # .mp4, .mov or .mkv
@@ -330,7 +330,7 @@ def save(self:Clip,
         for f in progress(self.frames, desc='writing'): out.write(f)
     return Path(path)
 
-# %% ../nbs/01_media.ipynb #fb04ee03
+# %% ../nbs/01_media.ipynb #f75f1af8
 def _shrunk(frames, side):
     "Frames of at most `side` pixels, by whole steps."
     k = max(1, math.ceil(max(frames.shape[1:3])/side))
@@ -347,14 +347,14 @@ def _repr_html_(self:Clip, side=320, seconds=12):
     data = base64.b64encode(file.getvalue()).decode()
     return f'<video controls playsinline style="max-width:100%" src="data:video/mp4;base64,{data}"></video>'
 
-# %% ../nbs/01_media.ipynb #276adab5
+# %% ../nbs/01_media.ipynb #29788afe
 def _upright(frame):
     "A decoded frame as (H,W,3) uint8, turned as the file asks."
     a = frame.to_ndarray(format='rgb24')
     turns = round(getattr(frame, 'rotation', 0)/90) % 4
     return np.ascontiguousarray(np.rot90(a, turns)) if turns else a
 
-# %% ../nbs/01_media.ipynb #6aedc9a0
+# %% ../nbs/01_media.ipynb #51a4a189
 def _slots(timed, fps):
     "(item, how often it is shown at a steady `fps`) from (seconds, its length, item); holds one item at a time."
     held, t0, done = None, None, 0
@@ -367,7 +367,7 @@ def _slots(timed, fps):
         held, end = item, t+step
     if t0 is not None: yield held, max(slot(end)-done, int(done == 0))
 
-# %% ../nbs/01_media.ipynb #49918a37
+# %% ../nbs/01_media.ipynb #7baba516
 def _timed(container, path):
     "(seconds, upright frame) of the first video stream."
     s = container.streams.video[0]
@@ -375,7 +375,7 @@ def _timed(container, path):
     rate = float(s.average_rate or s.guessed_rate or 25)
     for i, f in enumerate(_decoded(container, s, path)): yield (f.time if f.time is not None else i/rate), 1/rate, f
 
-# %% ../nbs/01_media.ipynb #ba897982
+# %% ../nbs/01_media.ipynb #bf2a711a
 def iter_frames(path:str,    # any video
                 fps:float=25. # None keeps the file's own frames
                ):
@@ -388,7 +388,7 @@ def iter_frames(path:str,    # any video
                 a = _upright(f) if k else None
                 for _ in range(k): yield a
 
-# %% ../nbs/01_media.ipynb #b9e67be0
+# %% ../nbs/01_media.ipynb #83687b5f
 MAX_BYTES = 6 << 30    # of frames that `read_clip` will hold
 
 def _gather(frames, most, path):
@@ -401,7 +401,7 @@ def _gather(frames, most, path):
     if not out: raise TalkfaceError(f"{path} has no frame that can be decoded; save or download it again")
     return np.stack(out)
 
-# %% ../nbs/01_media.ipynb #b02e2620
+# %% ../nbs/01_media.ipynb #4820aa56
 def _sound_of(path, fps, sr, n):
     "The sound that belongs to the first `n` frames, lined up with the first of them, or None."
     with _container(path, 'video') as c:
@@ -413,7 +413,7 @@ def _sound_of(path, fps, sr, n):
     wav = np.pad(wav, (late, 0)) if late > 0 else wav[-late:]
     return wav[:math.floor(n*sr/fps)] if len(wav) else None
 
-# %% ../nbs/01_media.ipynb #7013e4ca
+# %% ../nbs/01_media.ipynb #6107b949
 def read_clip(path:str,               # any video
               fps:float=25.,          # frames a second wanted
               sr:int=16000,           # rate of the sound wanted
