@@ -35,7 +35,7 @@ def readme():
             elif 'image/png' in d:
                 name = f'nbs/images/readme-{len(files)}.png'
                 files[name] = base64.b64decode(text(d['image/png']))
-                out.append(f'![]({name})')
+                out.append(f'![picture {len(files)} of the index page]({name})')
             elif 'text/html' in d: continue            # players and widgets do not work in a README
             elif 'text/plain' in d: out.append('```\n' + text(d['text/plain']).strip() + '\n```')
             elif o['output_type'] == 'stream' and o.get('name') == 'stdout': out.append('```\n' + text(o['text']).strip() + '\n```')
