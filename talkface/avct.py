@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['attend', 'MultiheadAttention', 'PositionalEncoding', 'EncoderLayer', 'DecoderLayer', 'Stack', 'Transformer',
-           'NormConv', 'DownResBlock2d', 'conv_stack', 'AVCT', 'pad_frame']
+           'NormConv', 'DownResBlock2d', 'conv_stack', 'AVCT', 'pad_frame', 'attention_to_memory']
 
-# %% ../nbs/21_avct.ipynb #61380413
+# %% ../nbs/21_avct.ipynb #32e14c90
 import math
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from .fomm import AntiAliasInterpolation2d
 
-# %% ../nbs/21_avct.ipynb #f06f04b9
+# %% ../nbs/21_avct.ipynb #d619344f
 def attend(q, # queries (...,n,d)
            k, # keys (...,m,d)
            v, # values (...,m,d)
@@ -23,7 +23,7 @@ def attend(q, # queries (...,n,d)
     w = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
     return w @ v, w
 
-# %% ../nbs/21_avct.ipynb #8892da16
+# %% ../nbs/21_avct.ipynb #d7c44cdc
 class MultiheadAttention(nn.Module):
     "Multi-head attention over (B,n,d), parameters named as in `torch.nn.MultiheadAttention`."
     def __init__(self, 
@@ -38,7 +38,7 @@ class MultiheadAttention(nn.Module):
         self.out_proj = nn.Linear(d, d)
         nn.init.xavier_uniform_(self.in_proj_weight); nn.init.zeros_(self.out_proj.bias)
 
-# %% ../nbs/21_avct.ipynb #bb14f41d
+# %% ../nbs/21_avct.ipynb #b8ae987f
 @patch
 def project(self:MultiheadAttention, x, memory=None):
     "Queries from `x`, keys and values from `memory` (or `x`), each (B,heads,n,d/heads)."
@@ -49,7 +49,7 @@ def project(self:MultiheadAttention, x, memory=None):
         parts = F.linear(x, W[:d], b[:d]), *F.linear(memory, W[d:], b[d:]).chunk(2, -1)
     return [p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in parts]
 
-# %% ../nbs/21_avct.ipynb #8d634df1
+# %% ../nbs/21_avct.ipynb #ea1b31b6
 @patch
 def forward(self:MultiheadAttention, x, memory=None):
     "Attend from `x` (B,n,d) over itself or over `memory` (B,m,d). With `record` the weights (B,heads,n,m) are kept."
@@ -58,7 +58,7 @@ def forward(self:MultiheadAttention, x, memory=None):
     else: y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.)
     return self.out_proj(y.transpose(1, 2).flatten(2))
 
-# %% ../nbs/21_avct.ipynb #3b713013
+# %% ../nbs/21_avct.ipynb #69d79497
 class PositionalEncoding(nn.Module):
     "A fixed table (1,n,d) of sines and cosines; row i stands for place i of the window."
     def __init__(self, d:int, n=20):
@@ -69,7 +69,7 @@ class PositionalEncoding(nn.Module):
         self.register_buffer('pos_table', t.float()[None])
     def forward(self, n:int): return self.pos_table[:,:n]
 
-# %% ../nbs/21_avct.ipynb #24747ae8
+# %% ../nbs/21_avct.ipynb #29620541
 class EncoderLayer(nn.Module):
     "Self-attention and a feed-forward part over (B,n,d)."
     def __init__(self, d, heads, dff, dropout=.1, normalize_before=False):
@@ -86,7 +86,7 @@ class EncoderLayer(nn.Module):
         x = self.around(x, self.norm1, self.self_attn)
         return self.around(x, self.norm2, self.feed)
 
-# %% ../nbs/21_avct.ipynb #6b183c6c
+# %% ../nbs/21_avct.ipynb #85674d4c
 class DecoderLayer(EncoderLayer):
     "Self-attention, attention over the encoder's `memory`, and a feed-forward part."
     def __init__(self, d, heads, dff, dropout=.1, normalize_before=False):
@@ -98,7 +98,7 @@ class DecoderLayer(EncoderLayer):
         x = self.around(x, self.norm2, lambda y: self.multihead_attn(y, memory))
         return self.around(x, self.norm3, self.feed)
 
-# %% ../nbs/21_avct.ipynb #7884454a
+# %% ../nbs/21_avct.ipynb #a298c6e1
 class Stack(nn.Module):
     "Layers in a row, and perhaps a last normalisation (kept under the checkpoint's names `layers`, `norm`)."
     def __init__(self, layers, norm=None):
@@ -106,7 +106,7 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(layers)
         if norm is not None: self.norm = norm
 
-# %% ../nbs/21_avct.ipynb #d60873f9
+# %% ../nbs/21_avct.ipynb #faab2f2b
 class Transformer(nn.Module):
     "Encoder over `src`, decoder over `query`; all (B,n,d)."
     def __init__(self, d_model=512, nhead=8, num_encoder_layers=6, num_decoder_layers=6,
@@ -118,7 +118,7 @@ class Transformer(nn.Module):
         for p in self.parameters():
             if p.dim() > 1: nn.init.xavier_uniform_(p)
 
-# %% ../nbs/21_avct.ipynb #4481520f
+# %% ../nbs/21_avct.ipynb #0e29ecf6
 @patch
 def encode(self:Transformer, src, pos):
     "Memory (B,n,d) of `src` (B,n,d) with places `pos` (1,n,d)."
@@ -126,7 +126,7 @@ def encode(self:Transformer, src, pos):
     for l in self.encoder.layers: x = l(x)
     return self.encoder.norm(x) if hasattr(self.encoder, 'norm') else x
 
-# %% ../nbs/21_avct.ipynb #c72881e1
+# %% ../nbs/21_avct.ipynb #4d806f33
 @patch
 def forward(self:Transformer, src, query, pos):
     "Decoder outputs of every layer, normalised: (layers,B,n,d), and the memory (B,n,d)."
@@ -134,7 +134,7 @@ def forward(self:Transformer, src, query, pos):
     for l in self.decoder.layers: x = l(x, memory); outs.append(self.decoder.norm(x))
     return torch.stack(outs), memory
 
-# %% ../nbs/21_avct.ipynb #48951c38
+# %% ../nbs/21_avct.ipynb #0a3be6be
 class NormConv(nn.Module):
     "BatchNorm, LeakyReLU 0.2 (unless `act=False`), convolution."
     def __init__(self, cin, cout, k=3, act=True):
@@ -145,7 +145,7 @@ class NormConv(nn.Module):
         x = self.layers['norm'](x)
         return self.layers['conv'](F.leaky_relu(x, .2) if self.act else x)
 
-# %% ../nbs/21_avct.ipynb #44998522
+# %% ../nbs/21_avct.ipynb #020017d2
 class DownResBlock2d(nn.Module):
     "Residual block that halves height and width: (N,cin,h,w) -> (N,cout,h/2,w/2)."
     def __init__(self, cin:int, cout:int):
@@ -157,13 +157,13 @@ class DownResBlock2d(nn.Module):
         s = self.conv_block_s(x) if hasattr(self, 'conv_block_s') else x
         return F.avg_pool2d(self.conv_block_1(self.conv_block_0(x)) + s, 2)
 
-# %% ../nbs/21_avct.ipynb #72535999
+# %% ../nbs/21_avct.ipynb #25625a11
 def conv_stack(cin:int, widths): 
     "The blocks of one branch as a `Sequential`: (N,cin,64,64) -> (N,widths[-1],2,2)."
     ws = [cin, *widths]
     return nn.Sequential(*[DownResBlock2d(a, b) for a, b in zip(ws, ws[1:])])
 
-# %% ../nbs/21_avct.ipynb #126a6813
+# %% ../nbs/21_avct.ipynb #4ec56f76
 class AVCT(nn.Module):
     "Key points and Jacobians of a frame from a window of phonemes, head poses and acoustic features."
     def __init__(self, 
@@ -180,13 +180,16 @@ class AVCT(nn.Module):
                  normalize_before=False, # LayerNorm before instead of after
                  pose_map='blur', # 'blur' (grey 64x64, 0..255) or 'binary64' (0/1)
                  n_phones=41, # size of the phoneme table
-                 sil=31): # index of silence
+                 sil=31, # index of silence
+                 audio_stats=None): # (mean, std) of the 41 acoustic columns, 2x41 numbers, for weights that were trained on standardised sound
         super().__init__()
         self.config = dict(num_kp=num_kp, num_w=num_w, embedding_dim=embedding_dim, d_model=d_model, nhead=nhead, num_layers=num_layers,
             dim_feedforward=dim_feedforward, dropout=dropout, widths=tuple(widths), fr_channels=fr_channels,
             normalize_before=normalize_before, pose_map=pose_map, n_phones=n_phones, sil=sil)
         if widths[-1] != d_model: raise ValueError(f'widths[-1]={widths[-1]} must equal d_model={d_model}.')
         if pose_map not in ('blur','binary64'): raise ValueError(f"pose_map={pose_map!r} is neither 'blur' nor 'binary64'.")
+        if audio_stats is not None: self.config['audio_stats'] = audio_stats = torch.as_tensor(audio_stats).float().tolist()
+        self.register_buffer('audio_stats', None if audio_stats is None else torch.tensor(audio_stats), persistent=False)
         self.num_kp, self.num_w, self.fr_channels, self.pose_map, self.sil = num_kp, num_w, fr_channels, pose_map, sil
         self.embedding = nn.Embedding(n_phones, embedding_dim)
         self.pos_enc = PositionalEncoding(d_model, 20)
@@ -199,7 +202,7 @@ class AVCT(nn.Module):
         self.kp, self.jacobian = nn.Linear(d_model, 2*num_kp), nn.Linear(d_model, 4*num_kp)
         nn.init.zeros_(self.jacobian.weight); self.jacobian.bias.data.copy_(torch.eye(2).flatten().repeat(num_kp))
 
-# %% ../nbs/21_avct.ipynb #a2fca38a
+# %% ../nbs/21_avct.ipynb #4ed93a84
 @patch
 def reduce_pose_maps(self:AVCT, maps):
     "Pose maps (N,1,256,256) of values 0/255 to (N,1,64,64), as the `pose_map` switch says; maps already at 64 pass."
@@ -207,7 +210,7 @@ def reduce_pose_maps(self:AVCT, maps):
     if maps.shape[-1] != 256: raise ValueError(f'Pose maps must be 256 (or reduced, 64) pixels wide, not {maps.shape[-1]}.')
     return self.down_pose(maps) if self.pose_map == 'blur' else maps[...,::4,::4]/255
 
-# %% ../nbs/21_avct.ipynb #5d3c0b73
+# %% ../nbs/21_avct.ipynb #50911c52
 @patch
 def phoneme_pictures(self:AVCT, ph, maps):
     "The encoder branch's input pictures (N,2,64,64)."
@@ -216,7 +219,7 @@ def phoneme_pictures(self:AVCT, ph, maps):
     e = F.interpolate(e.view(-1, 1, s, s), size=64)
     return torch.cat([self.reduce_pose_maps(maps.to(e.dtype)), e], 1)
 
-# %% ../nbs/21_avct.ipynb #11960e93
+# %% ../nbs/21_avct.ipynb #7b25bdfb
 @patch
 def encode_phonemes(self:AVCT,
                     ph, # phoneme indices (N,)
@@ -224,19 +227,20 @@ def encode_phonemes(self:AVCT,
     "One vector for the phoneme and pose of each frame: (N,d)."
     return self.feature_extract(self.phoneme_pictures(ph, pose_maps)).mean((2,3))
 
-# %% ../nbs/21_avct.ipynb #c74a42d5
+# %% ../nbs/21_avct.ipynb #11a14569
 @patch
 def audio_pictures(self:AVCT, audio, feature_map):
     "The decoder branch's input pictures (N,2*fr_channels,64,64)."
     C = feature_map.shape[1]
     if C not in (self.fr_channels, self.fr_channels+3):
         raise ValueError(f'The feature map has {C} channels, this model was made for {self.fr_channels}.')
+    if self.audio_stats is not None: audio = (audio-self.audio_stats[0])/self.audio_stats[1]
     a = F.interpolate(self.audio_embedding(audio[:,None]), size=64)
     f = feature_map[:,:self.fr_channels]
     if f.shape[-1] != 64: f = F.interpolate(f, size=64)
     return torch.cat([a, f.expand(len(a), -1, -1, -1)], 1)
 
-# %% ../nbs/21_avct.ipynb #cb537ce6
+# %% ../nbs/21_avct.ipynb #a5da319c
 @patch
 def encode_audio(self:AVCT,
                  audio, # acoustic features (N,4,41)
@@ -244,7 +248,7 @@ def encode_audio(self:AVCT,
     "One vector for the sound and face of each frame: (N,d)."
     return self.decodefeature_extract(self.audio_pictures(audio, feature_map)).mean((2,3))
 
-# %% ../nbs/21_avct.ipynb #72d043be
+# %% ../nbs/21_avct.ipynb #68e6de1c
 @patch
 def transform(self:AVCT, f_ph, f_ra):
     "Key points of the middle frame from windows `f_ph`, `f_ra` (B,11,d): value (B,10,2), jacobian (B,10,2,2)."
@@ -252,7 +256,7 @@ def transform(self:AVCT, f_ph, f_ra):
     y = hs[-1][:, self.num_w]
     return dict(value=self.kp(y).view(-1, self.num_kp, 2), jacobian=self.jacobian(y).view(-1, self.num_kp, 2, 2))
 
-# %% ../nbs/21_avct.ipynb #0d4525a1
+# %% ../nbs/21_avct.ipynb #cb05a4f4
 @patch
 def windows(self:AVCT, f_ph, f_ra):
     "Slide over (B,N,d): key points of the N-10 frames that have a whole window, value (B,N-10,10,2), jacobian (B,N-10,10,2,2)."
@@ -261,7 +265,7 @@ def windows(self:AVCT, f_ph, f_ra):
     slide = lambda f: f.unfold(1, w, 1).transpose(2, 3).reshape(-1, w, d)
     return {k: v.unflatten(0, (B, N-w+1)) for k, v in self.transform(slide(f_ph), slide(f_ra)).items()}
 
-# %% ../nbs/21_avct.ipynb #4e55ed3e
+# %% ../nbs/21_avct.ipynb #79356f52
 @patch
 def forward(self:AVCT,
             ph, # (B,L) phoneme indices, L >= 11
@@ -275,7 +279,7 @@ def forward(self:AVCT,
     kp = self.windows(f_ph, f_ra)
     return {k: v[:,0] for k, v in kp.items()} if L == 2*self.num_w+1 else kp
 
-# %% ../nbs/21_avct.ipynb #b31def7e
+# %% ../nbs/21_avct.ipynb #f3d29e3c
 def pad_frame(audio, # (T,4,41)
               last:bool, # the frame after the clip instead of the one before
               pad_audio='zero', # 'zero', 'edge' or 'silence'
@@ -288,12 +292,12 @@ def pad_frame(audio, # (T,4,41)
     if silence is None: raise ValueError("pad_audio='silence' needs the features of silence.")
     return torch.as_tensor(silence, dtype=audio.dtype, device=audio.device).expand(1, *audio.shape[1:])
 
-# %% ../nbs/21_avct.ipynb #21c2445c
+# %% ../nbs/21_avct.ipynb #599985f7
 def _chunks(f, n, batch):
     "f(slice) over `n` frames in pieces, joined."
     return torch.cat([f(slice(i, min(i+batch, n))) for i in range(0, n, batch)])
 
-# %% ../nbs/21_avct.ipynb #71188db1
+# %% ../nbs/21_avct.ipynb #ae872745
 @patch
 def encode_frames(self:AVCT, ph, pose_maps, audio, feature_map, batch=64):
     "Vectors f_ph and f_ra (N,d) of N frames, each frame once."
@@ -301,7 +305,7 @@ def encode_frames(self:AVCT, ph, pose_maps, audio, feature_map, batch=64):
     return (_chunks(lambda s: self.encode_phonemes(ph[s], pose_maps[s]), len(ph), batch),
             _chunks(lambda s: self.encode_audio(audio[s], fm(s)), len(ph), batch))
 
-# %% ../nbs/21_avct.ipynb #0e6fbb7b
+# %% ../nbs/21_avct.ipynb #6007b7a3
 @patch
 def sequence(self:AVCT,
              ph, # (T,) phoneme indices
@@ -325,3 +329,29 @@ def sequence(self:AVCT,
     if n < 1: raise ValueError(f'{len(i)} frames are fewer than one window of {2*w+1}.')
     outs = [self.windows(f_ph[i[s:s+batch+2*w]][None], f_ra[i[s:s+batch+2*w]][None]) for s in range(0, n, batch)]
     return {k: torch.cat([o[k][0] for o in outs]) for k in outs[0]}
+
+# %% ../nbs/21_avct.ipynb #eda39a73
+@patch
+def rest(self:AVCT,
+         pose_map, # (1,256,256) or reduced (1,64,64), of the portrait's pose
+         feature_map, # (1,C,64,64)
+         silence=None, # (4,41) features of silence; None: zeros
+        ):
+    "Key points of a silent mouth in the portrait's pose: value (1,10,2), jacobian (1,10,2,2)."
+    dev = self.kp.weight.device
+    a = torch.zeros(4, 41) if silence is None else torch.as_tensor(silence, dtype=torch.float32).expand(4, 41)
+    return self.sequence(torch.tensor([self.sil], device=dev), pose_map[None].to(dev), a[None].to(dev, self.kp.weight.dtype), feature_map, 'edge')
+
+# %% ../nbs/21_avct.ipynb #c5d50570
+@torch.no_grad()
+def attention_to_memory(net, # an `AVCT`
+                        f_ph, # windows (B,11,d)
+                        f_ra, # windows (B,11,d)
+                       ):
+    "Weights of the middle frame over the places of the encoder's memory, for all decoder layers and heads: (B,layers,heads,11)."
+    atts = [l.multihead_attn for l in net.transformer.decoder.layers]
+    for m in atts: m.record = True
+    try: net.transform(f_ph, f_ra)
+    finally:
+        for m in atts: m.record = False
+    return torch.stack([m.weights[:,:,net.num_w] for m in atts], 1)
