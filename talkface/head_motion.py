@@ -7,19 +7,19 @@ __all__ = ['POSE_RANGES', 'normalize_pose', 'denormalize_pose', 'BasicBlock', 'R
            'anchor_poses', 'predict_poses', 'still_poses', 'follow_track', 'smooth_poses', 'ssim_curves',
            'head_motion_loss', 'sample_clips', 'train_head_motion']
 
-# %% ../nbs/31_head_motion.ipynb #8bf6f61e
+# %% ../nbs/31_head_motion.ipynb #d07041e6
 import numpy as np
 import torch
 from torch import nn
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-# %% ../nbs/31_head_motion.ipynb #b45ef17b
+# %% ../nbs/31_head_motion.ipynb #edf46cdf
 POSE_RANGES = dict(
     avct=((-.6,-.6,-.6,-128,-128,128), (.6,.6,.6,128,128,384)),
     audio2head=((-.639,-.501,-.47,-102.6,-32.5,184.6), (.411,.547,.433,159.1,116.5,376.5)))
 
-# %% ../nbs/31_head_motion.ipynb #e57dffb1
+# %% ../nbs/31_head_motion.ipynb #a70f336b
 def _range(h, ranges):
     "Lowest and highest pose of a table, as the kind of array `h` is."
     if ranges not in POSE_RANGES: raise ValueError(f'ranges={ranges!r} is none of {", ".join(POSE_RANGES)}.')
@@ -28,21 +28,21 @@ def _range(h, ranges):
     dt = np.result_type(np.asarray(h).dtype, np.float32)
     return np.asarray(lo, dt), np.asarray(hi, dt)
 
-# %% ../nbs/31_head_motion.ipynb #49d918b0
+# %% ../nbs/31_head_motion.ipynb #380a1b22
 def normalize_pose(h, # (...,6) rad and mm
                    ranges='avct'): # 'avct' or 'audio2head'
     "Pose to about [-1,1]; values outside the table are not clipped."
     lo, hi = _range(h, ranges)
     return (h-lo)/(hi-lo)*2-1
 
-# %% ../nbs/31_head_motion.ipynb #04f2fc1c
+# %% ../nbs/31_head_motion.ipynb #a29c59fc
 def denormalize_pose(x, # (...,6) about [-1,1]
                      ranges='avct'): # 'avct' or 'audio2head'
     "The inverse of `normalize_pose`: rad and mm."
     lo, hi = _range(x, ranges)
     return (x+1)/2*(hi-lo)+lo
 
-# %% ../nbs/31_head_motion.ipynb #c80f8ef3
+# %% ../nbs/31_head_motion.ipynb #107c15c3
 class BasicBlock(nn.Module):
     "Two 3x3 convolutions with a shortcut; a `stride` of 2 halves the picture."
     def __init__(self, cin, cout, stride=1):
@@ -55,7 +55,7 @@ class BasicBlock(nn.Module):
         s = x if self.downsample is None else self.downsample(x)
         return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + s)
 
-# %% ../nbs/31_head_motion.ipynb #6b94bc4b
+# %% ../nbs/31_head_motion.ipynb #020c92e0
 class ResNet(nn.Module):
     "Picture (N,C,h,w) to a vector (N,out); `width` and `layers` set the size."
     def __init__(self, channels=1, out=256, width=64, layers=(3,4,6,3)):
@@ -74,13 +74,13 @@ class ResNet(nn.Module):
         for i in range(self.n): x = getattr(self, f'layer{i+1}')(x)
         return self.fc(x.mean((2,3)))
 
-# %% ../nbs/31_head_motion.ipynb #74f587f8
+# %% ../nbs/31_head_motion.ipynb #a17b9699
 class ImageEncoder(nn.Module):
     "A `ResNet` under the name `resnet`, as the checkpoints have it."
     def __init__(self, **kw): super().__init__(); self.resnet = ResNet(**kw)
     def forward(self, x): return self.resnet(x)
 
-# %% ../nbs/31_head_motion.ipynb #2bd0df23
+# %% ../nbs/31_head_motion.ipynb #ac5655a6
 class HeadMotionPredictor(nn.Module):
     "E_h. One image channel: the pose map (AVCT); three: the RGB portrait in [0,1] (Audio2Head)."
     def __init__(self, 
@@ -100,14 +100,14 @@ class HeadMotionPredictor(nn.Module):
         self.lstm = nn.LSTM(2*hidden, hidden, 2, batch_first=True)
         self.output = nn.Linear(hidden, 6)
 
-# %% ../nbs/31_head_motion.ipynb #e4f40a49
+# %% ../nbs/31_head_motion.ipynb #2c629a59
 @patch
 def embed_image(self:HeadMotionPredictor, image): 
     "The first state (B,hidden) of pose maps or portraits (B,C,256,256)."
     if image.shape[1] != self.image_channels: raise ValueError(f'This model reads {self.image_channels} image channels, not {image.shape[1]}.')
     return (self.em_pose if self.image_channels == 1 else self.em_img)(image)
 
-# %% ../nbs/31_head_motion.ipynb #0ad57f6f
+# %% ../nbs/31_head_motion.ipynb #0b7182c5
 @patch
 def embed_audio(self:HeadMotionPredictor, audio, batch=256):
     "Embeddings (B,T,hidden) of acoustic features (B,T,4,41)."
@@ -115,7 +115,7 @@ def embed_audio(self:HeadMotionPredictor, audio, batch=256):
     a = audio.flatten(0,1)[:,None]
     return torch.cat([self.em_audio(a[i:i+batch]) for i in range(0, len(a), batch)]).unflatten(0, audio.shape[:2])
 
-# %% ../nbs/31_head_motion.ipynb #797e5f1e
+# %% ../nbs/31_head_motion.ipynb #6fb0ff2c
 @patch
 def forward(self:HeadMotionPredictor, 
             audio, # acoustic features (B,T,4,41)
@@ -132,7 +132,7 @@ def forward(self:HeadMotionPredictor,
         y = upper[0]
     return self.output(torch.stack([*rows, y], 1))
 
-# %% ../nbs/31_head_motion.ipynb #7301b588
+# %% ../nbs/31_head_motion.ipynb #b9a69bdb
 def anchor_poses(poses, # (T,6) rad and mm
                  first_pose, # (6,) where the first frame shall be
                  amplitude=1.): # factor on the motion; 0 is a still head
@@ -140,7 +140,7 @@ def anchor_poses(poses, # (T,6) rad and mm
     poses, first = np.asarray(poses, np.float64), np.asarray(first_pose, np.float64)
     return first + amplitude*(poses-poses[:1])
 
-# %% ../nbs/31_head_motion.ipynb #81032819
+# %% ../nbs/31_head_motion.ipynb #aafbe178
 @torch.no_grad()
 def predict_poses(model, # a `HeadMotionPredictor`
                   features, # acoustic features (T,4,41)
@@ -165,12 +165,12 @@ def predict_poses(model, # a `HeadMotionPredictor`
     if anchor: return anchor_poses(out, first_pose, amplitude)
     return out
 
-# %% ../nbs/31_head_motion.ipynb #60f7b4d8
+# %% ../nbs/31_head_motion.ipynb #480571e7
 def still_poses(first_pose, T:int):
     "The same pose T times: (T,6)."
     return np.tile(np.asarray(first_pose, np.float64), (T,1))
 
-# %% ../nbs/31_head_motion.ipynb #8c4e5f1b
+# %% ../nbs/31_head_motion.ipynb #06acf2ce
 def follow_track(track, # (N,6) poses of another head, or of this one in another clip
                  first_pose, # (6,)
                  T:int, # frames wanted
@@ -181,7 +181,7 @@ def follow_track(track, # (N,6) poses of another head, or of this one in another
     there_and_back = np.r_[0:len(track), len(track)-2:0:-1] if len(track) > 1 else np.zeros(1, int)
     return anchor_poses(track[np.resize(there_and_back, T)], first_pose, amplitude)
 
-# %% ../nbs/31_head_motion.ipynb #2158af85
+# %% ../nbs/31_head_motion.ipynb #9ab3566c
 def smooth_poses(poses, # (T,6)
                  median=5, # window of the median
                  window=9, # window of the parabola
@@ -195,7 +195,7 @@ def smooth_poses(poses, # (T,6)
     fit = np.linalg.pinv(np.stack([t**0, t, t**2], 1).astype(float))[0]      # value of the parabola in the middle
     return view(x, window) @ fit
 
-# %% ../nbs/31_head_motion.ipynb #6014a206
+# %% ../nbs/31_head_motion.ipynb #41829065
 def ssim_curves(x, # (B,T,D)
                 y, # (B,T,D)
                 c1=.01**2, # keeps the level's quotient finite
@@ -207,7 +207,7 @@ def ssim_curves(x, # (B,T,D)
     mx, my = mx[:,0], my[:,0]
     return (2*mx*my+c1)*(2*cov+c2) / ((mx**2+my**2+c1)*(vx+vy+c2))
 
-# %% ../nbs/31_head_motion.ipynb #fa372bab
+# %% ../nbs/31_head_motion.ipynb #88d9ea7f
 def head_motion_loss(raw, # (B,T+1,6) of the model
                      target, # (B,T,6) normalised poses
                      first, # (B,6) normalised pose that the model was given
@@ -222,7 +222,7 @@ def head_motion_loss(raw, # (B,T+1,6) of the model
     main = 1-ssim_curves(pred, target).mean() if loss == 'ssim' else F.l1_loss(pred, target)
     return main + first_weight*F.l1_loss(raw[:,0], first) + speed_weight*F.l1_loss(pred.diff(dim=1), target.diff(dim=1))
 
-# %% ../nbs/31_head_motion.ipynb #c3adbae0
+# %% ../nbs/31_head_motion.ipynb #ae448729
 def sample_clips(clips, # list of (features (T,4,41), poses (T,6) rad and mm)
                  batch, # windows
                  length, # frames of a window; shortened to the shortest clip
@@ -238,7 +238,7 @@ def sample_clips(clips, # list of (features (T,4,41), poses (T,6) rad and mm)
     feats, poses = np.stack(feats).astype(np.float32), np.stack(poses).astype(np.float64)
     return torch.from_numpy(feats), torch.as_tensor(pose_map(poses[:,0])), torch.from_numpy(normalize_pose(poses, ranges)).float()
 
-# %% ../nbs/31_head_motion.ipynb #2f217613
+# %% ../nbs/31_head_motion.ipynb #0c2eff08
 def train_head_motion(model, # a `HeadMotionPredictor` with one image channel, on its device
                       clips, # list of (features (T,4,41), poses (T,6))
                       steps=1000,
