@@ -4,21 +4,21 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_WEIGHTS', 'FPS', 'SIDE', 'find_weights', 'build', 'Animator', 'Portrait', 'enlarge', 'read_poses', 'Motion',
-           'frames_for', 'check_output', 'parser', 'main']
+           'frames_for', 'check_output', 'heard', 'parser', 'main']
 
-# %% ../nbs/41_animate.ipynb #67aa9cd5
+# %% ../nbs/41_animate.ipynb #87e5b8ee
 import errno, math, os, signal, sys, time, warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# %% ../nbs/41_animate.ipynb #f00dd081
+# %% ../nbs/41_animate.ipynb #7457476f
 import numpy as np
 from fastcore.basics import patch
 from .core import TalkfaceError, asset, get_device, load_checkpoint, load_into, preset, progress, seed_everything, weights_path, writing
 from .media import Clip, VideoWriter, iter_frames, read_audio, read_image
 
-# %% ../nbs/41_animate.ipynb #9555cbf2
+# %% ../nbs/41_animate.ipynb #de3bd7eb
 DEFAULT_WEIGHTS = 'talkface-compact'
 
 def find_weights(which=None # None: bundled; a name of bundled weights; a file; a folder with generator.ckpt or one .safetensors
@@ -34,7 +34,7 @@ def find_weights(which=None # None: bundled; a name of bundled weights; a file; 
     beside = p.parent/'audio2pose.ckpt'
     return p, beside if beside.is_file() and beside != p else None
 
-# %% ../nbs/41_animate.ipynb #3b8e4051
+# %% ../nbs/41_animate.ipynb #6bf680d9
 def _classes():
     from talkface.avct import AVCT
     from talkface.fomm import KPDetector, OcclusionAwareGenerator
@@ -51,7 +51,7 @@ def build(name,     # 'kp_detector', 'generator', 'ph2kp' or 'audio2pose'
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise TalkfaceError(f"the configuration of these weights does not describe a {name} ({type(e).__name__}: {e}); use weights made for this version") from e
 
-# %% ../nbs/41_animate.ipynb #b28ab20a
+# %% ../nbs/41_animate.ipynb #9fc52c69
 FPS = 25.   # frames a second that the whole system is made for
 
 class Animator:
@@ -79,7 +79,7 @@ class Animator:
         self.avct_portrait = avct_portrait
     def __repr__(self): return f"Animator({self.source}: {self.size}x{self.size}, preset {self.switches.name}, on {self.device})"
 
-# %% ../nbs/41_animate.ipynb #7dfa62e3
+# %% ../nbs/41_animate.ipynb #8ce33dc2
 def _gains(device):
     "Does 16-bit arithmetic pay on this device?"
     import torch
@@ -90,7 +90,7 @@ def _channels_last():
     import torch
     return torch.channels_last
 
-# %% ../nbs/41_animate.ipynb #895053e0
+# %% ../nbs/41_animate.ipynb #724ce23f
 @patch(cls_method=True)
 def from_pretrained(cls:Animator,
                     path_or_name=None,  # None: bundled weights; else see `find_weights`
@@ -113,7 +113,7 @@ def from_pretrained(cls:Animator,
                   avct_portrait=ck.config.get('avct_portrait', 'own'), source=path.name)
     return cls(**nets, switches=p, device=device, **{**config, **changes})
 
-# %% ../nbs/41_animate.ipynb #79a56fad
+# %% ../nbs/41_animate.ipynb #4f4f8e15
 def _speaker(ck):
     "The reference speaker of a checkpoint: dict(feature_map (C,h,w), pose (6,)), or None."
     s = ck.get('speaker')
@@ -122,7 +122,7 @@ def _speaker(ck):
         raise TalkfaceError(f"{ck.path}: speaker must hold feature_map (C,64,64) and pose (6,); use weights made for this version")
     return dict(feature_map=s['feature_map'].float(), pose=s['pose'].double().numpy())
 
-# %% ../nbs/41_animate.ipynb #20f09edd
+# %% ../nbs/41_animate.ipynb #3da25b88
 @dataclass(repr=False)
 class Portrait:
     "A picture with everything that is computed from it once."
@@ -135,7 +135,7 @@ class Portrait:
     box:tuple = None    # (cx, cy, side) in the original picture, or None
     def __repr__(self): return f"Portrait({self.image.shape[1]}x{self.image.shape[0]}, pose {np.round(self.pose, 2).tolist()})"
 
-# %% ../nbs/41_animate.ipynb #78f909de
+# %% ../nbs/41_animate.ipynb #4a9f5248
 @patch
 def draw(self:Portrait,
          side:int=256 # of the drawing
@@ -151,7 +151,7 @@ def _repr_png_(self:Portrait):
     Image.fromarray(self.draw()).save(f := io.BytesIO(), 'png')
     return f.getvalue()
 
-# %% ../nbs/41_animate.ipynb #d9017d40
+# %% ../nbs/41_animate.ipynb #e4099435
 def enlarge(image, # (H,W,3) uint8
             side:int # wanted
            ) -> np.ndarray:
@@ -160,7 +160,7 @@ def enlarge(image, # (H,W,3) uint8
     import cv2
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_LANCZOS4 if side > image.shape[0] else cv2.INTER_AREA)
 
-# %% ../nbs/41_animate.ipynb #c2e62ec8
+# %% ../nbs/41_animate.ipynb #6fea394c
 _videos = '.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi', '.mpg', '.mpeg'
 
 def _picture(image):
@@ -168,7 +168,7 @@ def _picture(image):
     if isinstance(image, (str, Path)) and Path(image).suffix.lower() in _videos: return next(iter(iter_frames(image, None)))
     return read_image(image)
 
-# %% ../nbs/41_animate.ipynb #05a838ec
+# %% ../nbs/41_animate.ipynb #c174e24f
 @patch
 def _see(self:Animator, image, pose, crop):
     "The crop (S,S,3), its pose (6,) and its box, of a picture (H,W,3)."
@@ -187,7 +187,7 @@ def _squeeze(image, side):
     import cv2
     return cv2.resize(image, (side, side))
 
-# %% ../nbs/41_animate.ipynb #dc948c21
+# %% ../nbs/41_animate.ipynb #67933fd5
 @patch
 def portrait(self:Animator,
              image,        # path, array, Pillow image, `Clip` or video (its first frame)
@@ -204,7 +204,7 @@ def portrait(self:Animator,
         encoded = self.models['generator'].encode(x)
     return Portrait(face, x, {k: kp[k] for k in ('value', 'jacobian')}, kp['feature_map'], h, encoded, box)
 
-# %% ../nbs/41_animate.ipynb #71186321
+# %% ../nbs/41_animate.ipynb #2d1ba4b6
 def read_poses(pose # array (T,6), .npy, .csv of OpenFace, video or `Clip`
               ) -> np.ndarray:
     "A pose track (T,6), rad and mm."
@@ -226,7 +226,7 @@ def read_poses(pose # array (T,6), .npy, .csv of OpenFace, video or `Clip`
     if not np.isfinite(a).all(): raise TalkfaceError(f"{name} holds {int((~np.isfinite(a)).sum())} values that are not numbers")
     return a
 
-# %% ../nbs/41_animate.ipynb #5876d507
+# %% ../nbs/41_animate.ipynb #67ff3b36
 @patch
 def poses(self:Animator,
           portrait,         # a `Portrait`
@@ -249,7 +249,7 @@ def poses(self:Animator,
                            image=enlarge(portrait.image, 256) if net.image_channels == 3 else None, ranges='audio2head' if net.image_channels == 3 else 'avct')
     return out - self.speaker['pose'] + h if known else out
 
-# %% ../nbs/41_animate.ipynb #0bfad451
+# %% ../nbs/41_animate.ipynb #a7f4ca62
 @patch
 def _driving(self:Animator, labels, poses, features, feature_map, chunk=96):
     "AVCT's key points of all frames: value (T,K,2), jacobian (T,K,2,2)."
@@ -268,7 +268,7 @@ def _driving(self:Animator, labels, poses, features, feature_map, chunk=96):
             out.append(net.sequence(ph[i], maps, a[i], feature_map, left=0, right=0, batch=32))
     return {k: torch.cat([o[k] for o in out]) for k in out[0]}
 
-# %% ../nbs/41_animate.ipynb #6774968e
+# %% ../nbs/41_animate.ipynb #81890bfa
 @patch
 def _transfer(self:Animator, portrait, driving, pose, feature_map, features):
     "The driving motion on the portrait's key points."
@@ -283,7 +283,7 @@ def _transfer(self:Animator, portrait, driving, pose, feature_map, features):
             rest = self.models['ph2kp'].rest(torch.as_tensor(pose_map(pose)).to(self.device), feature_map, quiet)
         return relative_motion(portrait.kp, driving, anchor_keypoints(driving, p.anchor, rest), adapt_scale=p.adapt_scale)
 
-# %% ../nbs/41_animate.ipynb #599a8977
+# %% ../nbs/41_animate.ipynb #a4da0ca2
 @dataclass(repr=False)
 class Motion:
     "What a voice does to a portrait, before any picture is made."
@@ -297,12 +297,12 @@ class Motion:
     def __len__(self): return len(self.poses)
     def __repr__(self): return f"Motion({len(self)} frames for {len(self.wav)/self.sr:.2f} s, phonemes by {getattr(self.timeline, 'source', '?')})"
 
-# %% ../nbs/41_animate.ipynb #37e30db4
+# %% ../nbs/41_animate.ipynb #d46f2e13
 def frames_for(n_samples:int, sr:int) -> int:
     "Frames of a video that covers all samples."
     return max(1, math.ceil(n_samples*FPS/sr - 1e-6))
 
-# %% ../nbs/41_animate.ipynb #fa2d2afc
+# %% ../nbs/41_animate.ipynb #809b14fd
 @patch
 def _phonemes(self:Animator, wav, sr, text, phonemes):
     "The timeline given, read or recognised."
@@ -311,7 +311,7 @@ def _phonemes(self:Animator, wav, sr, text, phonemes):
     if text is not None: raise TalkfaceError("text and phonemes were both given; the phonemes say already what is spoken, so leave the text out")
     return ph.PhonemeTimeline.load(phonemes) if isinstance(phonemes, (str, Path)) else phonemes
 
-# %% ../nbs/41_animate.ipynb #8f219a0b
+# %% ../nbs/41_animate.ipynb #3ef01d15
 def _sound(audio, sr, stereo):
     "The sound as (wav, 16000); `stereo` 'released' chooses a channel of an array as the authors' script does."
     from talkface.audio_features import mono
@@ -321,7 +321,7 @@ def _sound(audio, sr, stereo):
     if stereo == 'released' and np.ndim(audio) == 2: audio = mono(audio, stereo)
     return read_audio((audio, sr or 16000))
 
-# %% ../nbs/41_animate.ipynb #90dc8c41
+# %% ../nbs/41_animate.ipynb #9a02a151
 def _tracker(f0):
     "The pitch tracker wanted, or ours with a warning where Harvest is wanted and not installed."
     from talkface.audio_features import has_harvest
@@ -329,7 +329,7 @@ def _tracker(f0):
     warnings.warn("these weights expect pitch from WORLD's Harvest (pip install pyworld), which is not installed; our own tracker is used instead")
     return 'yin'
 
-# %% ../nbs/41_animate.ipynb #b84dca83
+# %% ../nbs/41_animate.ipynb #3697338b
 @patch
 def motion(self:Animator,
            portrait,         # a `Portrait`
@@ -355,7 +355,7 @@ def motion(self:Animator,
     kp = self._transfer(portrait, self._driving(labels, h, features, seen), first, seen, features)
     return Motion(kp, poses, timeline, features, wav, sr, max(len(features), frames_for(len(wav), sr)))
 
-# %% ../nbs/41_animate.ipynb #c938665b
+# %% ../nbs/41_animate.ipynb #1a7ac35a
 @patch
 def plot(self:Motion):
     "Vertical motion of the key points over the phonemes, and the rotation of the head."
@@ -369,7 +369,7 @@ def plot(self:Motion):
     ax[1].plot(t, np.degrees(self.poses[:, :3]-self.poses[0, :3]), lw=.9); ax[1].set(ylabel='head, degrees', xlabel='s'); ax[1].legend(['pitch', 'yaw', 'roll'], ncol=3, fontsize=6)
     f.tight_layout(); return f
 
-# %% ../nbs/41_animate.ipynb #98a849b5
+# %% ../nbs/41_animate.ipynb #2a28bcc2
 @patch
 def render(self:Animator,
            portrait,    # a `Portrait`
@@ -387,7 +387,7 @@ def render(self:Animator,
             y = (y*255+half).clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
         for f in y: yield enlarge(f, size or self.size)
 
-# %% ../nbs/41_animate.ipynb #bd07f8d8
+# %% ../nbs/41_animate.ipynb #19471c77
 @patch
 def frames(self:Animator, portrait, motion, size=None):
     "All frames of the video, the last one held to the end of the sound; with a progress bar."
@@ -395,7 +395,7 @@ def frames(self:Animator, portrait, motion, size=None):
     for last in progress(self.render(portrait, motion, size), total=len(motion), desc='frames'): yield last
     for _ in range(motion.n_frames-len(motion)): yield last
 
-# %% ../nbs/41_animate.ipynb #e65ef859
+# %% ../nbs/41_animate.ipynb #16e8c9df
 SIDE = 256, (32, 4096)   # default side of the frames, and what is sensible
 
 def _side(size):
@@ -420,7 +420,7 @@ def __call__(self:Animator,
     portrait, motion = self._prepare(image, audio, text, phonemes, pose, seed, **kw)
     return Clip(np.stack(list(self.frames(portrait, motion, size))), motion.wav, FPS, motion.sr)
 
-# %% ../nbs/41_animate.ipynb #84ad3d75
+# %% ../nbs/41_animate.ipynb #2f93996f
 @patch
 def _prepare(self:Animator, image, audio, text=None, phonemes=None, pose=None, seed=0, **kw):
     "The `Portrait` and the `Motion` of a job."
@@ -428,7 +428,7 @@ def _prepare(self:Animator, image, audio, text=None, phonemes=None, pose=None, s
     portrait = image if isinstance(image, Portrait) else self.portrait(image)
     return portrait, audio if isinstance(audio, Motion) else self.motion(portrait, audio, text, phonemes, pose, **kw)
 
-# %% ../nbs/41_animate.ipynb #3f9acd79
+# %% ../nbs/41_animate.ipynb #485a9aad
 class _Dry(Exception): "Raised to leave a trial write."
 
 def check_output(path,      # where a video shall go
@@ -437,15 +437,29 @@ def check_output(path,      # where a video shall go
     "The path, if a video can be written there; else a sentence now rather than after the work."
     path = Path(path)
     VideoWriter(path)
+    near = next(p for p in path.absolute().parents if p.exists())
+    trial = path if near == path.absolute().parent else near/path.name     # folders are made when the video is, not before
+    try:
+        with writing(trial): raise _Dry
+    except _Dry: pass
+    except TalkfaceError as e: raise TalkfaceError(str(e).replace(str(trial), str(path))) from e
     for i in inputs:
         if isinstance(i, (str, Path)) and path.exists() and Path(i).exists() and os.path.samefile(path, i):
             raise TalkfaceError(f"{path} is an input as well as the output; choose another name")
-    near = next(p for p in (path.absolute().parents) if p.exists())
-    with suppress(_Dry):
-        with writing((path if near == path.absolute().parent else near/path.name)): raise _Dry
     return path
 
-# %% ../nbs/41_animate.ipynb #d9bb966d
+# %% ../nbs/41_animate.ipynb #d8b88e8f
+def heard(audio,       # what the user gave
+          motion,      # the `Motion` made of it
+          longest=600  # seconds
+         ) -> tuple:
+    "The sound for the video: (wav, sr), at the file's own rate where that is better than 16 kHz."
+    if not isinstance(audio, (str, Path)) or len(motion.wav) > longest*motion.sr: return motion.wav, motion.sr
+    import av
+    with av.open(str(audio)) as f: rate = min(f.streams.audio[0].rate, 48000)
+    return read_audio(audio, rate) if rate > motion.sr else (motion.wav, motion.sr)
+
+# %% ../nbs/41_animate.ipynb #a8163e3f
 @patch
 def save(self:Animator,
          image, audio,  # as in `animator(image, audio)`
@@ -457,15 +471,17 @@ def save(self:Animator,
     "Write the speaking portrait to `out`, frame by frame; returns its `Motion`."
     out, size = check_output(out, (image, audio)), _side(size)
     portrait, motion = self._prepare(image, audio, text, phonemes, pose, seed, **kw)
-    with VideoWriter(out, (size, size), FPS, motion.wav, motion.sr, crf) as f:
+    wav, sr = heard(audio, motion)
+    with VideoWriter(out, (size, size), FPS, wav, sr, crf) as f:
         for frame in self.frames(portrait, motion, size): f.write(frame)
     return motion
 
-# %% ../nbs/41_animate.ipynb #539ce500
+# %% ../nbs/41_animate.ipynb #68882438
 def parser():
     "The command line's arguments."
     import argparse
     from talkface import __version__
+    from talkface.corpus import add_prepare_args
     p = argparse.ArgumentParser(prog='talkface', description='A portrait and a voice go in, a talking face comes out.')
     p.add_argument('--version', action='version', version=f'talkface {__version__}')
     sub = p.add_subparsers(dest='command', metavar='COMMAND', required=True)
@@ -482,24 +498,10 @@ def parser():
     a.add_argument('--device', metavar='D', help='cpu, cuda, cuda:0, mps; default: a GPU when there is one')
     a.add_argument('--size', type=int, metavar='N', help=f'side of the video in pixels; default: {SIDE[0]}. The networks work at their own size and the frames are enlarged')
     a.set_defaults(run=_animate)
-    _add_prepare(sub)
+    add_prepare_args(sub)
     return p
 
-# %% ../nbs/41_animate.ipynb #c92e3b64
-def _add_prepare(sub):
-    a = sub.add_parser('prepare', help='make training clips from videos', description='Make training clips from videos: 25 fps, 16 kHz, a steady crop of the face, features, phonemes, poses, a manifest with checksums. Run it again to resume.')
-    a.add_argument('videos', nargs='+', metavar='VIDEOS', help='videos, or folders of them')
-    a.add_argument('out', metavar='OUT', help='folder for the corpus')
-    a.add_argument('--size', type=int, default=128, metavar='N', help='side of the crops; default: %(default)s')
-    a.add_argument('--jobs', type=int, metavar='N', help='processes; default: one for each core')
-    a.set_defaults(run=_prepare_corpus)
-
-def _prepare_corpus(args):
-    from talkface.corpus import prepare
-    made = prepare(args.videos if len(args.videos) > 1 else args.videos[0], args.out, size=args.size, jobs=args.jobs)
-    print(made)
-
-# %% ../nbs/41_animate.ipynb #9f1038ce
+# %% ../nbs/41_animate.ipynb #6b849b43
 def _told(text):
     "What is said: the string itself, or the content of the file of that name."
     try: is_file = len(text) < 1024 and Path(text).is_file()
@@ -521,7 +523,7 @@ def _animate(args):
     m = animator.save(image, audio, out, text, args.phonemes, args.pose, args.seed, size)
     print(f"{out.absolute()}: {m.n_frames} frames of {size}x{size}, {m.n_frames/FPS:.2f} s, made in {time.time()-t0:.1f} s")
 
-# %% ../nbs/41_animate.ipynb #2502abec
+# %% ../nbs/41_animate.ipynb #6a67e003
 @contextmanager
 def _manners():
     "While a command runs: stop politely on SIGTERM, tell warnings without code."
@@ -535,7 +537,7 @@ def _manners():
         warnings.showwarning = old
         if was is not None: signal.signal(signal.SIGTERM, was)
 
-# %% ../nbs/41_animate.ipynb #49640b07
+# %% ../nbs/41_animate.ipynb #2d0a9e4d
 def main(argv=None # arguments; None takes the process's
         ) -> int:
     "The command `talkface`: 0 when all went well, 2 for a mistake of the user, 130 for Ctrl-C, 1 for a fault of ours."
@@ -548,11 +550,14 @@ def main(argv=None # arguments; None takes the process's
     except KeyboardInterrupt: say("stopped; nothing was written"); return 130
     except MemoryError: say("the memory is full; close other programs, or use a smaller --size"); return 2
     except BrokenPipeError: return 141
+    except OSError as e:
+        if e.filename is None or os.environ.get('TALKFACE_DEBUG'): raise
+        say(f"{e.filename}: {(e.strerror or str(e)).lower()}; check the name and the permissions"); return 2
     except Exception as e:
         if os.environ.get('TALKFACE_DEBUG'): raise
         say(f"a fault inside talkface, not yours ({type(e).__name__}: {' '.join(str(e).split())[:200]}); run it again with TALKFACE_DEBUG=1 to see where")
         return 1
 
-# %% ../nbs/41_animate.ipynb #7ca1fa9e
+# %% ../nbs/41_animate.ipynb #7005b49b
 #| eval: false
 if __name__ == '__main__': sys.exit(main())

@@ -61,6 +61,15 @@ def test_kinds_of_input(an, files, tmp_path):
     assert near(an(im, np.repeat(x, 2), sr=32000, **kw))
     assert len(an(im, tmp_path/'c.mp4', **kw)) in (3, 4, 5)                # sound of a video; AAC comes in blocks of 64 ms
 
+def test_the_video_keeps_the_sound(an, me, files, tmp_path):
+    "A 44.1 kHz file keeps its treble in the video, although the networks hear 16 kHz."
+    from talkface.media import read_audio
+    t = np.arange(44100)/44100
+    toy.wav(tmp_path/'hi.wav', .5*np.sin(2*np.pi*12000*t), 44100)
+    an.save(me, tmp_path/'hi.wav', tmp_path/'v.mp4', phonemes=files['ph'], pose='still', size=64)
+    x, _ = read_audio(tmp_path/'v.mp4', 44100)
+    f = np.abs(np.fft.rfft(x[4000:40000])); assert abs(np.argmax(f)*44100/36000-12000) < 5 and np.abs(x[4000:40000]).max() > .3
+
 def test_same_twice(an, files):
     a, b = (an(asset('portrait.png'), files['wav'], phonemes=files['ph'], size=64, seed=s) for s in (0, 0))
     assert (a.frames == b.frames).all()
@@ -168,7 +177,7 @@ def test_official_layout(tmp_path, monkeypatch):
 # ---- the command as a process
 
 def talkface(*args, **kw):
-    return subprocess.run([sys.executable, '-m', 'talkface.animate', *map(str, args)], capture_output=True, text=True, timeout=120, **kw)
+    return subprocess.run([sys.executable, '-m', 'talkface.animate', *map(str, args)], capture_output=True, text=True, timeout=600, **kw)
 
 def test_process(files, tmp_path):
     r = talkface('animate', '--weights', files['weights'], '--size', 64, '--device', 'cpu', cwd=tmp_path)
