@@ -7,7 +7,7 @@ __all__ = ['PHONES', 'PH2I', 'SIL', 'VISEMES', 'VISEME_OF', 'COLOURS', 'IPA', 'F
            'PhonemeTimeline', 'read_tiers', 'number_words', 'plain_words', 'pronounce', 'pinyin', 'Fit', 'recognize',
            'read_transcript', 'align_words', 'phonemes_for']
 
-# %% ../nbs/11_phonemes.ipynb #468b2d58
+# %% ../nbs/11_phonemes.ipynb #60cf3b29
 import json, re, threading, unicodedata, warnings
 import numpy as np
 from dataclasses import dataclass, replace as _with
@@ -16,23 +16,23 @@ from fastcore.basics import patch
 from .core import TalkfaceError, writing
 from .audio_features import mono, resample, SR
 
-# %% ../nbs/11_phonemes.ipynb #adaf2842
+# %% ../nbs/11_phonemes.ipynb #767e6018
 PHONES = ('AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG NSN OW OY P R S SH SIL T TH UH UW V W Y Z ZH').split()
 PH2I = {p: i for i, p in enumerate(PHONES)}
 SIL = PH2I['SIL']
 
-# %% ../nbs/11_phonemes.ipynb #7c90bce9
+# %% ../nbs/11_phonemes.ipynb #b9ac6cc8
 VISEMES = {'silence': 'SIL NSN', 'lips closed': 'P B M', 'lip and teeth': 'F V', 'tongue and teeth': 'TH DH', 'tongue tip': 'T D N L S Z',
            'hush': 'SH ZH CH JH', 'back': 'K G NG HH Y', 'rounded': 'W UW UH OW OY R ER', 'open': 'AA AO AW AH AY', 'wide': 'AE EH EY', 'spread': 'IH IY'}
 VISEME_OF = {p: k for k, g in enumerate(VISEMES.values()) for p in g.split()}
 COLOURS = ['#e4e4e4', '#d62728', '#ff9896', '#ffbb78', '#aec7e8', '#9467bd', '#8c9bab', '#1f77b4', '#2ca02c', '#98df8a', '#bcbd22']
 
-# %% ../nbs/11_phonemes.ipynb #cfdf936a
+# %% ../nbs/11_phonemes.ipynb #6bd01e76
 _FILLERS = set("SIL SILENCE SP SPN SPOKEN_NOISE PAU EPI Q H# # NSN <S> </S> <SIL> +SPN+ +NSN+ [NOISE] [SPEECH] [SIL] +COUGH+ +BREATH+ +SMACK+ +UH+ +UM+ +NOISE+ {SL} {SP} {NS} {CG} {LG} {BR} <P:> <EPS>".split()) | {''}
 _TIMIT = dict(AX='AH', AXR='ER', IX='IH', UX='UW', EL='L', EM='M', EN='N', ENG='NG', NX='N', DX='D', HV='HH', BCL='B', DCL='D', GCL='G', PCL='P', TCL='T', KCL='K')
 _TIMIT['AX-H'] = 'AH'; _warned = set()
 
-# %% ../nbs/11_phonemes.ipynb #b3aad4b4
+# %% ../nbs/11_phonemes.ipynb #0514289a
 def phone(label):
     "The table's symbol for one label of any of the usual alphabets; unknown ones are `SIL`, with a warning."
     raw = str(label).strip(); s = raw.upper()
@@ -45,7 +45,7 @@ def phone(label):
     if raw not in _warned: _warned.add(raw); warnings.warn(f'{raw!r} is no phone of the table and is taken for silence.')
     return 'SIL'
 
-# %% ../nbs/11_phonemes.ipynb #5d2b0523
+# %% ../nbs/11_phonemes.ipynb #80dbe340
 _IPA_TEXT = '''
 aɪɚ AY ER,aʊɚ AW ER,aɪə AY AH,aʊə AW AH,tʃ CH,dʒ JH,ts T S,dz D Z,tɕ CH,dʑ JH,ʈʂ CH,pf P F,ks K S,
 aɪ AY,aʊ AW,eɪ EY,oʊ OW,əʊ OW,ɔɪ OY,ɔʏ OY,ɔø OY,aj AY,aw AW,ej EY,ow OW,ɔj OY,ai AY,au AW,ei EY,ou OW,oi OY,ɪə IH AH,ɛə EH AH,eə EH AH,ʊə UH AH,iə IY AH,
@@ -55,7 +55,7 @@ p P,b B,t T,d D,k K,ɡ G,g G,q K,ʔ,c K,ɟ G,ʈ T,ɖ D,m M,ɱ M,n N,ɲ N Y,ŋ NG
 IPA = {e.split()[0]: e.split()[1:] for e in _IPA_TEXT.replace('\n', '').split(',') if e.strip()}
 _IPA_RE = re.compile('|'.join(sorted(map(re.escape, IPA), key=len, reverse=True)))
 
-# %% ../nbs/11_phonemes.ipynb #adf3255e
+# %% ../nbs/11_phonemes.ipynb #8f668102
 def ipa_to_cmu(
     text,          # IPA, such as 'həˈloʊ'
     strict=True,   # raise for letters that are no IPA; else return []
@@ -72,7 +72,7 @@ def ipa_to_cmu(
         return []
     return out
 
-# %% ../nbs/11_phonemes.ipynb #9190771f
+# %% ../nbs/11_phonemes.ipynb #0844cac7
 @dataclass(frozen=True)
 class Segment:
     "One phone from `start` to `end` seconds."
@@ -85,7 +85,7 @@ class Segment:
     @property
     def duration(self): return self.end - self.start
 
-# %% ../nbs/11_phonemes.ipynb #2d1cf3d2
+# %% ../nbs/11_phonemes.ipynb #0632c7aa
 def _tidy(items, gaps):
     "Sorted-out segments: no gap, no overlap, nothing of zero length."
     out, at = [], 0.
@@ -98,7 +98,7 @@ def _tidy(items, gaps):
         out.append(_with(s, label=s.label if s.label in PH2I else phone(s.label), start=at, end=b)); at = b
     return out
 
-# %% ../nbs/11_phonemes.ipynb #6c10b2e5
+# %% ../nbs/11_phonemes.ipynb #abad4ce5
 class PhonemeTimeline:
     "Phones one after the other from 0 s to the end; every change gives a new one."
     def __init__(self,
@@ -115,7 +115,7 @@ class PhonemeTimeline:
     @property
     def duration(self): return self.segments[-1].end if self.segments else 0.
 
-# %% ../nbs/11_phonemes.ipynb #05d8947f
+# %% ../nbs/11_phonemes.ipynb #e2067e92
 @patch
 def _repr_html_(self: PhonemeTimeline):
     cell = ''.join(f'<div title="{s.label} {s.start:.2f}-{s.end:.2f} s {_esc(s.word)}" style="flex:{max(s.duration, 1e-3):.3f} 0 0;min-width:0;overflow:hidden;background:{COLOURS[VISEME_OF[s.label]]};color:#111;border-left:1px solid #fff;text-align:center">'
@@ -125,7 +125,7 @@ def _repr_html_(self: PhonemeTimeline):
 
 def _esc(t): return str(t).replace('&', '&amp;').replace('<', '&lt;').replace('"', '&quot;')
 
-# %% ../nbs/11_phonemes.ipynb #dd3fb92f
+# %% ../nbs/11_phonemes.ipynb #8a2b03bf
 @patch
 def words(self: PhonemeTimeline):
     "(word, start, end) one after the other; silence has the word ''."
@@ -140,7 +140,7 @@ def __repr__(self: PhonemeTimeline):
     c = '' if self.confidence is None else f', confidence {self.confidence:.2f}'
     return f'PhonemeTimeline({len(self)} segments, {self.duration:.2f} s{", from " + self.source if self.source else ""}{c})'
 
-# %% ../nbs/11_phonemes.ipynb #19aed160
+# %% ../nbs/11_phonemes.ipynb #8abe2d44
 @patch
 def labels(self: PhonemeTimeline,
     n_frames=None,     # frames wanted; None: as many as the released code makes
@@ -166,7 +166,7 @@ def labels(self: PhonemeTimeline,
             k += 1
     return out
 
-# %% ../nbs/11_phonemes.ipynb #c8b4f550
+# %% ../nbs/11_phonemes.ipynb #31ae23c6
 @patch
 def plot(self: PhonemeTimeline, ax=None, wav=None, sr=SR):
     "A ribbon of coloured phones with their words, over the spectrogram of `wav` if given."
@@ -181,7 +181,7 @@ def plot(self: PhonemeTimeline, ax=None, wav=None, sr=SR):
     ax.set_xlim(0, self.duration); ax.set_xlabel('s'); ax.set_yticks([])
     return ax
 
-# %% ../nbs/11_phonemes.ipynb #cc054e42
+# %% ../nbs/11_phonemes.ipynb #7a66d9fc
 @patch
 def to_json(self: PhonemeTimeline):
     "The authors' list of `{word, phones: [{ph, bg, ed}]}`, times in 10 ms."
@@ -194,7 +194,7 @@ def to_json(self: PhonemeTimeline):
         if not s.word: out[-1]['word'] = 'sil'
     return out
 
-# %% ../nbs/11_phonemes.ipynb #49fbe7ce
+# %% ../nbs/11_phonemes.ipynb #906cab10
 @patch(cls_method=True)
 def from_json(cls: PhonemeTimeline,
     src,           # the list, its JSON text, or a path
@@ -208,7 +208,7 @@ def from_json(cls: PhonemeTimeline,
         raise TalkfaceError(f"{name} is not a phoneme file: expected a list of {{word, phones: [{{ph, bg, ed}}]}} ({type(e).__name__}: {e}).") from None
     return cls(segs, source=str(name))
 
-# %% ../nbs/11_phonemes.ipynb #2852d23a
+# %% ../nbs/11_phonemes.ipynb #50e4a62d
 def _read_text(path):
     "Text of a file in UTF-8, UTF-16 (with its mark) or Latin-1."
     try: b = Path(path).read_bytes()
@@ -218,7 +218,7 @@ def _read_text(path):
     try: return b.decode('utf-8-sig')
     except UnicodeDecodeError: return b.decode('latin-1')
 
-# %% ../nbs/11_phonemes.ipynb #5a697777
+# %% ../nbs/11_phonemes.ipynb #d3611790
 def _textgrid_tokens(text):
     "Free-standing numbers, \"strings\" and <flags> of a TextGrid, in order."
     for m in re.finditer(r'"((?:[^"]|"")*)"|<(\w+)>|![^\n]*|[^\s"]+', text):
@@ -226,7 +226,7 @@ def _textgrid_tokens(text):
         elif m[2]: yield ('flag', m[2])
         elif re.fullmatch(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?', m[0]): yield float(m[0])
 
-# %% ../nbs/11_phonemes.ipynb #e886d246
+# %% ../nbs/11_phonemes.ipynb #3947f6e1
 def read_tiers(
     src,      # a path or the text of a TextGrid
 ):
@@ -248,7 +248,7 @@ def read_tiers(
     except (StopIteration, ValueError, TypeError, RuntimeError) as e: raise TalkfaceError(f'{name} is cut off or damaged: it ends inside a tier.') from None
     return tiers
 
-# %% ../nbs/11_phonemes.ipynb #63a4beae
+# %% ../nbs/11_phonemes.ipynb #a53f5c10
 def _pick(tiers, wanted, pattern):
     if wanted is not None:
         if wanted not in tiers: raise TalkfaceError(f'There is no tier {wanted!r}; the tiers are {", ".join(map(repr, tiers))}.')
@@ -271,7 +271,7 @@ def from_textgrid(cls: PhonemeTimeline,
         segs.append(Segment(s, a, b, '' if k is None or s == 'SIL' else words[k][0], k is None or k != last)); last = k
     return cls(segs, source=f'TextGrid tier {p!r}', gaps='sil')
 
-# %% ../nbs/11_phonemes.ipynb #9b257f3e
+# %% ../nbs/11_phonemes.ipynb #d5519eeb
 @patch
 def to_textgrid(self: PhonemeTimeline, long=True):
     "Text of a TextGrid with a word and a phone tier, in Praat's long or short form."
@@ -287,7 +287,7 @@ def to_textgrid(self: PhonemeTimeline, long=True):
         for i, (w, a, b) in enumerate(rows, 1): o += [f'        intervals [{i}]:', f'            xmin = {a:.6f}', f'            xmax = {b:.6f}', f'            text = {q(w)}']
     return '\n'.join(o) + '\n'
 
-# %% ../nbs/11_phonemes.ipynb #3b67462e
+# %% ../nbs/11_phonemes.ipynb #0938dd9e
 @patch
 def to_ctm(self: PhonemeTimeline, name='audio'):
     "CTM text."
@@ -309,7 +309,7 @@ def from_ctm(cls: PhonemeTimeline,
         if f[0] == name: segs.append(Segment(phone(lab), a, a+d, confidence=c))
     return cls(sorted(segs, key=lambda s: s.start), source='CTM', gaps='sil')
 
-# %% ../nbs/11_phonemes.ipynb #d3c8df2e
+# %% ../nbs/11_phonemes.ipynb #337fdf84
 @patch
 def save(self: PhonemeTimeline, path):
     "Write .json, .TextGrid or .ctm."
@@ -326,7 +326,7 @@ def load(cls: PhonemeTimeline, path, **kw):
     if not Path(path).exists(): raise TalkfaceError(f'There is no file {path}.')
     return kinds[s](Path(path), **kw)
 
-# %% ../nbs/11_phonemes.ipynb #8c49b411
+# %% ../nbs/11_phonemes.ipynb #f7bdef33
 @patch
 def _new(self: PhonemeTimeline, segs): return PhonemeTimeline(segs, self.source, self.confidence)
 
@@ -342,7 +342,7 @@ def index(self: PhonemeTimeline, t):
     if not 0 <= t < self.duration: raise TalkfaceError(f'{t} s is outside the timeline (0 to {self.duration:.2f} s).')
     return int(np.searchsorted([s.end for s in self], t, side='right'))
 
-# %% ../nbs/11_phonemes.ipynb #2ea41924
+# %% ../nbs/11_phonemes.ipynb #be6899c7
 @patch
 def replace(self: PhonemeTimeline, i, label):
     "Another phone in segment `i`."
@@ -358,7 +358,7 @@ def move(self: PhonemeTimeline, i, start):
     if not lo < start < hi: raise TalkfaceError(f'Segment {i} ({self[i].label}) can begin between {lo:.3f} and {hi:.3f} s, not at {start:.3f} s.')
     s[i-1], s[i] = _with(s[i-1], end=start), _with(s[i], start=start); return self._new(s)
 
-# %% ../nbs/11_phonemes.ipynb #fdb17c87
+# %% ../nbs/11_phonemes.ipynb #a38c4785
 @patch
 def delete(self: PhonemeTimeline, i):
     "Without segment `i`; its time goes to the one before (the first one's to the next)."
@@ -379,7 +379,7 @@ def insert(self: PhonemeTimeline, start, label, seconds, word=None):
     right = [_with(s, start=max(s.start, end)) for s in self if s.end > end + 1e-9]
     return self._new(left + [Segment(label, start, end, word, not left or left[-1].word != word or not word)] + right)
 
-# %% ../nbs/11_phonemes.ipynb #3f86d715
+# %% ../nbs/11_phonemes.ipynb #6f01c3fd
 @patch
 def split(self: PhonemeTimeline, t):
     "Two segments of the same phone, cut at `t` seconds."
@@ -402,7 +402,7 @@ def shift(self: PhonemeTimeline, ms):
     d = ms/1000; out = [_with(s, start=s.start+d, end=s.end+d) for s in self if s.end + d > 1e-9]
     return PhonemeTimeline(out, self.source, self.confidence, gaps='sil')
 
-# %% ../nbs/11_phonemes.ipynb #e662ca6a
+# %% ../nbs/11_phonemes.ipynb #cc9c3c8f
 @patch
 def crop(self: PhonemeTimeline, start=0., end=None):
     "The part between two times, beginning at 0 again."
@@ -419,7 +419,7 @@ def fit(self: PhonemeTimeline, seconds):
 def __add__(self: PhonemeTimeline, o):
     return self._new([*self, *[_with(s, start=s.start+self.duration, end=s.end+self.duration) for s in o]])
 
-# %% ../nbs/11_phonemes.ipynb #9ccaf32c
+# %% ../nbs/11_phonemes.ipynb #39acab46
 _ONES = 'zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen'.split()
 _TENS = '_ _ twenty thirty forty fifty sixty seventy eighty ninety'.split()
 _ORD = dict(one='first', two='second', three='third', five='fifth', eight='eighth', nine='ninth', twelve='twelfth')
@@ -433,7 +433,7 @@ def number_words(n):
     for size, name in ((10**12, 'trillion'), (10**9, 'billion'), (10**6, 'million'), (1000, 'thousand'), (100, 'hundred')):
         if n >= size: return number_words(n//size) + ' ' + name + (' ' + number_words(n % size) if n % size else '')
 
-# %% ../nbs/11_phonemes.ipynb #92ef7995
+# %% ../nbs/11_phonemes.ipynb #432b0749
 def _ordinal(n):
     w = number_words(n).split(); l = w[-1]
     w[-1] = _ORD.get(l, l[:-1] + 'ieth' if l.endswith('y') else l + 'th'); return ' '.join(w)
@@ -454,7 +454,7 @@ def _read_number(m):
     if frac: t += ' point ' + ' '.join(_ONES[int(c)] for c in frac)
     return t + (' percent' if end == '%' else '')
 
-# %% ../nbs/11_phonemes.ipynb #32cf5fbd
+# %% ../nbs/11_phonemes.ipynb #b4ebaf67
 _NUMBER = re.compile(r'(?P<money>[$£€])?(?P<whole>\d{1,3}(?:,\d{3})+|\d+)(?:\.(?P<frac>\d+))?(?P<end>st\b|nd\b|rd\b|th\b|s\b|%)?', re.I)
 
 def plain_words(
@@ -477,7 +477,7 @@ def _one_word(w):
     if len(w) == 2 and w[1] == '.': return 'a.' if w == 'A.' else w[0].lower()
     return w.lower()
 
-# %% ../nbs/11_phonemes.ipynb #98e4a604
+# %% ../nbs/11_phonemes.ipynb #37b4c1e9
 _LOCAL = threading.local()
 
 def _model(name):
@@ -500,7 +500,7 @@ def _decoder(kind):
 
 def _forget(kind): _LOCAL.__dict__.get('decoders', {}).pop(kind, None)
 
-# %% ../nbs/11_phonemes.ipynb #afce1b4a
+# %% ../nbs/11_phonemes.ipynb #8839bc33
 @dataclass
 class _Espeak:
     backend: object = None; tried: bool = False
@@ -518,7 +518,7 @@ class _Espeak:
         return ipa_to_cmu(self.backend.phonemize([word])[0].replace('ɾ', 't'), strict=False) or None if self.backend else None    # the American flap of 'butter' is T in the dictionary
 _espeak = _Espeak()
 
-# %% ../nbs/11_phonemes.ipynb #9971ebb5
+# %% ../nbs/11_phonemes.ipynb #b4a5901f
 def _by_rule(w, look):
     "Phones of a word that the dictionary lacks, from its parts; None if that fails."
     if w.endswith("'s") or w.endswith("s'"):
@@ -530,7 +530,7 @@ def _by_rule(w, look):
         if all(parts): return sum(parts, [])
     if 2 <= len(w) <= 5 and w.isalpha() and not re.search('[aeiouy]', w) and w.isascii(): return sum((look('a.' if c == 'a' else c) for c in w), [])
 
-# %% ../nbs/11_phonemes.ipynb #3282cfa0
+# %% ../nbs/11_phonemes.ipynb #db9fc2f4
 def pronounce(
     words,          # words as `plain_words` gives them
     lexicon=None,   # your own: {'kyiv': 'K IY V'}
@@ -551,7 +551,7 @@ def pronounce(
         raise TalkfaceError(f'The dictionary does not know {", ".join(map(repr, lost[:8]))}{" and others" if len(lost) > 8 else ""}: {how}spell them, lexicon={{{lost[0]!r}: "HH AH L OW"}}.')
     return extra
 
-# %% ../nbs/11_phonemes.ipynb #5db43882
+# %% ../nbs/11_phonemes.ipynb #a00f3547
 _INITIAL = dict(zh='JH', ch='CH', sh='SH', b='B', p='P', m='M', f='F', d='D', t='T', n='N', l='L', g='G', k='K', h='HH', j='JH', q='CH', x='SH', r='R', z='D Z', c='T S', s='S', y='Y', w='W')
 _FINAL = {'a': 'AA', 'o': 'AO', 'e': 'AH', 'i': 'IY', 'u': 'UW', 'v': 'UW', 'ai': 'AY', 'ei': 'EY', 'ao': 'AW', 'ou': 'OW', 'an': 'AA N', 'en': 'AH N', 'ang': 'AA NG', 'eng': 'AH NG', 'ong': 'UH NG', 'er': 'ER',
           'ia': 'Y AA', 'ie': 'Y EH', 'iao': 'Y AW', 'iu': 'Y OW', 'ian': 'Y EH N', 'in': 'IY N', 'iang': 'Y AA NG', 'ing': 'IY NG', 'iong': 'Y UH NG',
@@ -574,7 +574,7 @@ def pinyin(
         if i == 'w' and f == 'u': lex[s] = ['UW']
     return ' '.join(t.split()), lex
 
-# %% ../nbs/11_phonemes.ipynb #e231ed30
+# %% ../nbs/11_phonemes.ipynb #f84e6052
 def _pcm(x):
     "float64 (n,) at 16 kHz -> bytes for the recogniser: lifted if faint, dithered with a fixed seed."
     peak = np.abs(x).max() if len(x) else 0.
@@ -588,7 +588,7 @@ def _run(d, pcm):
     try: d.process_raw(pcm, full_utt=True)
     finally: d.end_utt()
 
-# %% ../nbs/11_phonemes.ipynb #274b7732
+# %% ../nbs/11_phonemes.ipynb #8658b58e
 def _sound(wav, sr):
     "16 kHz mono float64, checked: not empty; nothing but numbers."
     x = resample(mono(wav), sr)
@@ -597,7 +597,7 @@ def _sound(wav, sr):
 
 def _silence(seconds, source='silence'): return PhonemeTimeline([Segment('SIL', 0., seconds)], source)
 
-# %% ../nbs/11_phonemes.ipynb #77e0ec95
+# %% ../nbs/11_phonemes.ipynb #b3f89d5e
 FIT = -31.         # mean score of a spoken frame below which the text is not what is said
 LEFT_OUT = .45     # share of the loud frames that may fall into silence
 
@@ -611,7 +611,7 @@ class Fit:
     @property
     def confidence(self): return float(1/(1 + np.exp(-(self.score - FIT)/4))*min(1., max(0., 2*(1 - self.left_out))))
 
-# %% ../nbs/11_phonemes.ipynb #80571bee
+# %% ../nbs/11_phonemes.ipynb #ae953032
 def _align(x, words, extra, kind='align'):
     "(segments, `Fit`) of `words` in `x` (n,), or None where the aligner gives up."
     try:
@@ -638,7 +638,7 @@ def _add(d, w, phones):
 
 def _filler(name): return re.fullmatch(r'<.*>|\[.*\]|\+.*\+|\(NULL\)', name) is not None
 
-# %% ../nbs/11_phonemes.ipynb #bb43ba5a
+# %% ../nbs/11_phonemes.ipynb #54d1a148
 def _fit(x, ph):
     n = len(x)//160; said = np.zeros(n, bool)
     for name, a, b, _ in ph: said[a:b] = name != 'SIL'
@@ -647,7 +647,7 @@ def _fit(x, ph):
     sc = [(s, b-a) for p, a, b, s in ph if p != 'SIL']
     return Fit(sum(s for s, _ in sc)/max(1, sum(d for _, d in sc)), float((loud & ~said).sum()/max(1, loud.sum())))
 
-# %% ../nbs/11_phonemes.ipynb #71b0ec06
+# %% ../nbs/11_phonemes.ipynb #966c3c72
 def _pieces(x, most=30.):
     "(start, end) samples of pieces of at most `most` seconds, cut where it is quiet."
     n, cuts, a = len(x), [0], 0
@@ -657,7 +657,7 @@ def _pieces(x, most=30.):
         a = lo + 160*int(e[10:-10].argmin() + 10); cuts.append(a)
     return list(zip(cuts, cuts[1:] + [n]))
 
-# %% ../nbs/11_phonemes.ipynb #cff7a4eb
+# %% ../nbs/11_phonemes.ipynb #b80d1b10
 def _hear(x):
     "Words that the recogniser hears in `x`."
     try: d = _decoder('words'); _run(d, _pcm(x)); segs = [s.word for s in (d.seg() or [])]
@@ -671,7 +671,7 @@ def _allphone(x):
     except (RuntimeError, ValueError, IndexError): _forget('allphone'); got = []
     return [Segment(phone(w), a/100, b/100) for w, a, b in got] or [Segment('SIL', 0., len(x)/SR)]
 
-# %% ../nbs/11_phonemes.ipynb #f71130c2
+# %% ../nbs/11_phonemes.ipynb #1aaa5bb1
 def recognize(
     wav,             # samples: (n,), or several channels
     sr=SR,           # Hz
@@ -700,7 +700,7 @@ def recognize(
     segs, conf, how = _by_pieces(x, _words_piece)
     return PhonemeTimeline(segs, how, conf, 'sil').fit(n)
 
-# %% ../nbs/11_phonemes.ipynb #b908ac09
+# %% ../nbs/11_phonemes.ipynb #63d4a6e2
 def _words_piece(x):
     "(segments, confidence) of one piece by words, else by phones."
     w = _hear(x); got = _align(x, w, {}) if w else None
@@ -715,7 +715,7 @@ def _by_pieces(x, f):
     have = [(c, w) for c, w in conf if c is not None]
     return out, (sum(c*w for c, w in have)/sum(w for _, w in have) if have else None), 'words' if have else 'allphone'
 
-# %% ../nbs/11_phonemes.ipynb #c8aecd9a
+# %% ../nbs/11_phonemes.ipynb #2a324ac3
 def read_transcript(
     path,   # .align, .txt, .lab, .TextGrid, .json or .ctm
 ):
@@ -745,7 +745,7 @@ def _read_align(text, path):
         except ValueError: raise TalkfaceError(f'Line {n} of {path} is not "start end word": {l!r}.') from None
     return out
 
-# %% ../nbs/11_phonemes.ipynb #bd634908
+# %% ../nbs/11_phonemes.ipynb #3b639adb
 def align_words(
     wav, sr,        # the sound
     words,          # [(word, start, end), ...] in seconds; '' or 'sil' is silence
@@ -767,7 +767,7 @@ def align_words(
         segs += [_with(s, start=a + (s.start-lo)*f, end=a + (s.end-lo)*f, word=w, new=i == 0) for i, s in enumerate(inner)]
     return PhonemeTimeline(segs, 'align', got[1].confidence if got else None, 'sil').fit(n)
 
-# %% ../nbs/11_phonemes.ipynb #25050a1a
+# %% ../nbs/11_phonemes.ipynb #de05bdc7
 def _alone(x, ws, extra):
     "Phones of words by themselves: aligned in their own piece of sound, else of equal length."
     got = _align(np.pad(x, 1600), ws, extra) if len(x) > 800 else None
