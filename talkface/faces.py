@@ -9,16 +9,16 @@ __all__ = ['MESH68', 'MIRROR68', 'MODEL68', 'RIGID', 'BOX3D', 'FACE_MODEL_URL', 
            'analyze', 'clip_box', 'crop', 'points_in_crop', 'crop_pose', 'fomm_crop', 'mouth_open', 'mouth_box',
            'points_or_model', 'smooth', 'save_track', 'load_track', 'write_openface']
 
-# %% ../nbs/12_faces.ipynb #2f562bf2
+# %% ../nbs/12_faces.ipynb #045b5ce2
 import contextlib, functools, os, zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
 
-# %% ../nbs/12_faces.ipynb #548377b2
+# %% ../nbs/12_faces.ipynb #5bffe085
 from .core import TalkfaceError, asset, cache_dir, fetch, progress, sha256, writing
 
-# %% ../nbs/12_faces.ipynb #21490c80
+# %% ../nbs/12_faces.ipynb #05091ec8
 def show(*ims, titles=(), size=2.2, colors=128):
     "Pictures side by side, as one small PNG of few colours."
     import io, matplotlib.pyplot as plt
@@ -32,21 +32,21 @@ def show(*ims, titles=(), size=2.2, colors=128):
     PIL.open(raw).convert('RGB').quantize(colors, method=PIL.Quantize.FASTOCTREE).save(out, 'png', optimize=True)
     display(Image(out.getvalue()))
 
-# %% ../nbs/12_faces.ipynb #fdc9483a
+# %% ../nbs/12_faces.ipynb #56f3e38a
 _t = np.loadtxt(asset('face68.csv'), delimiter=',', skiprows=1)
 MESH68   = _t[:,1].astype(int) # mesh vertex of each of the 68 points
 MIRROR68 = _t[:,2].astype(int) # the point on the other side of the face
 MODEL68  = _t[:,3:]            # mean face, mm
 RIGID = [0,1,2,14,15,16]+list(range(27,48)) # points that speech does not move
 
-# %% ../nbs/12_faces.ipynb #48fadb80
+# %% ../nbs/12_faces.ipynb #32b8bd6a
 def openface_camera(size # (height, width) in pixels
                    ):
     "Focal length and principal point `(f, cx, cy)` that OpenFace assumes."
     h, w = size
     return (500*w/640+500*h/480)/2, w/2, h/2
 
-# %% ../nbs/12_faces.ipynb #c066ba6d
+# %% ../nbs/12_faces.ipynb #626ecc13
 def euler_to_matrix(r # (...,3) pitch, yaw, roll in rad
                    ) -> np.ndarray:
     "Rotation matrices (...,3,3) of intrinsic x-y-z angles."
@@ -57,24 +57,25 @@ def euler_to_matrix(r # (...,3) pitch, yaw, roll in rad
          [sx*sz-cx*sy*cz, sx*cz+cx*sy*sz, cx*cy]]
     return np.moveaxis(np.array(m), (0,1), (-2,-1))
 
-# %% ../nbs/12_faces.ipynb #4c966d46
+# %% ../nbs/12_faces.ipynb #ea062b8c
 def matrix_to_euler(m # (...,3,3) rotations
                    ) -> np.ndarray:
     "Pitch, yaw, roll (...,3) in rad of rotation matrices."
     m = np.asarray(m, float)
     return np.stack([np.arctan2(-m[...,1,2], m[...,2,2]), np.arcsin(np.clip(m[...,0,2],-1,1)), np.arctan2(-m[...,0,1], m[...,0,0])], -1)
 
-# %% ../nbs/12_faces.ipynb #81b40fb6
+# %% ../nbs/12_faces.ipynb #29794f39
 def project(pose,           # (...,6) Rx,Ry,Rz,Tx,Ty,Tz
             camera,         # (f, cx, cy)
-            points=MODEL68  # (N,3) mm
+            points=None     # (N,3) mm; None takes MODEL68
            ) -> np.ndarray:
     "Pixels (...,N,2) of 3-D points in a pose."
     pose = np.asarray(pose, float)
+    points = MODEL68 if points is None else points
     X = np.einsum('...ij,pj->...pi', euler_to_matrix(pose[...,:3]), points)+pose[...,None,3:]
     return camera[0]*X[...,:2]/X[...,2:]+np.array(camera[1:])
 
-# %% ../nbs/12_faces.ipynb #d15296d6
+# %% ../nbs/12_faces.ipynb #c9c5a3be
 def fit_translation(rotation, # (T,3,3)
                     points,   # (T,68,2) px
                     camera    # (f, cx, cy)
@@ -86,7 +87,7 @@ def fit_translation(rotation, # (T,3,3)
     A, y = A.reshape(len(u),-1,3), (u*m[...,2:]-f*m[...,:2]).reshape(len(u),-1,1)
     return np.linalg.solve(A.transpose(0,2,1)@A, A.transpose(0,2,1)@y)[...,0]
 
-# %% ../nbs/12_faces.ipynb #b163015e
+# %% ../nbs/12_faces.ipynb #b3815b81
 def look(d # (T,3) directions
         ) -> np.ndarray:
     "Rotations (T,3,3) that turn the z axis to `d`, without roll."
@@ -94,7 +95,7 @@ def look(d # (T,3) directions
     k = 1/(1+z)
     return np.moveaxis(np.array([[1-k*x*x, -k*x*y, x], [-k*x*y, 1-k*y*y, y], [-x, -y, z]]), -1, 0)
 
-# %% ../nbs/12_faces.ipynb #9b1058f4
+# %% ../nbs/12_faces.ipynb #0039b99f
 def change_camera(rotation, # (T,3,3) in the old camera
                   direction,# (T,3) towards the head in the old camera
                   points,   # (T,68,2) px in the NEW picture
@@ -106,7 +107,7 @@ def change_camera(rotation, # (T,3,3) in the old camera
     for _ in range(3): t = fit_translation(look(t)@relative, points, camera)
     return np.concatenate([matrix_to_euler(look(t)@relative), t], 1)
 
-# %% ../nbs/12_faces.ipynb #bd22b20f
+# %% ../nbs/12_faces.ipynb #f716ffa7
 @dataclass
 class FaceTrack:
     "What is known of one face in T frames; pixels are of the analysed picture, (0,0) its top left corner."
@@ -124,7 +125,7 @@ class FaceTrack:
         has = ', '.join(n for n in ('points','mesh','pose') if getattr(self,n) is not None) or 'box only'
         return f"FaceTrack({self.backend}: {int(self.ok.sum())} of {len(self)} frames of {self.size[1]}x{self.size[0]}, {has})"
 
-# %% ../nbs/12_faces.ipynb #a622c234
+# %% ../nbs/12_faces.ipynb #115c62a3
 def _fill(ok, *arrays):
     "Interpolate the rows where `ok` is False from their neighbours."
     t, k = np.arange(len(ok)), np.flatnonzero(ok)
@@ -134,7 +135,7 @@ def _fill(ok, *arrays):
         return np.stack([np.interp(t, k, c[k]) for c in flat.T], 1).reshape(a.shape).astype(a.dtype)
     return [one(a) for a in arrays]
 
-# %% ../nbs/12_faces.ipynb #5ab8e7aa
+# %% ../nbs/12_faces.ipynb #54488064
 def _table(path):
     "Columns of an OpenFace CSV: name -> (rows,)"
     import csv
@@ -151,14 +152,14 @@ def _table(path):
     except ValueError as e: raise TalkfaceError(f"{path} has a cell that is no number ({str(e).split(':')[-1].strip()}); write it again") from e
     return dict(zip(names, data.T))
 
-# %% ../nbs/12_faces.ipynb #78f118f4
+# %% ../nbs/12_faces.ipynb #a7f190b3
 def _points_box(points):
     "Whole-face boxes (T,4) from 68 points: the hairline is 18 % above the brows, as the mesh has it."
     lo, hi = points.min(-2), points.max(-2)
     lo[...,1] = hi[...,1]-1.18*(hi[...,1]-lo[...,1])
     return np.concatenate([lo, hi], -1)
 
-# %% ../nbs/12_faces.ipynb #638ab3ed
+# %% ../nbs/12_faces.ipynb #882c92db
 def read_openface(path,         # a .csv of FeatureExtraction or FaceLandmarkImg
                   size,         # (height, width) of the picture
                   n_frames=None # frames of the clip; None takes the table's
@@ -183,7 +184,7 @@ def read_openface(path,         # a .csv of FeatureExtraction or FaceLandmarkImg
     pts, = _fill(ok, pts)
     return FaceTrack(ok, _points_box(pts), pts, None, pose, tuple(size), 'openface', np.where(ok, 1, 0))
 
-# %% ../nbs/12_faces.ipynb #0604551d
+# %% ../nbs/12_faces.ipynb #73bd665d
 def draw_track(frame,       # (H,W,3) uint8
                track,       # `FaceTrack`
                i:int=0,     # frame of the track
@@ -200,12 +201,12 @@ def draw_track(frame,       # (H,W,3) uint8
         for x,y in track.points[i]: cv2.circle(im, (int(x),int(y)), k, (0,255,90), -1, cv2.LINE_AA)
     return im
 
-# %% ../nbs/12_faces.ipynb #adbf2d72
+# %% ../nbs/12_faces.ipynb #00d86e1d
 _square = lambda s, z: [(-s,-s,z), (-s,s,z), (s,s,z), (s,-s,z)]
 BOX3D = np.array(_square(75,0)+_square(100,100), float) # corners of the pose box, mm
 _EDGES = [(o+i, o+(i+1)%4) for o in (0,4) for i in range(4)]+[(i,i+4) for i in range(4)]
 
-# %% ../nbs/12_faces.ipynb #f23d62e8
+# %% ../nbs/12_faces.ipynb #d3cd1825
 def pose_map(pose,         # (6,) or (T,6), rad and mm, for the square crop
              size:int=256  # side of the map; the camera scales with it
             ) -> np.ndarray:
@@ -222,29 +223,40 @@ def pose_map(pose,         # (6,) or (T,6), rad and mm, for the square crop
     for a,b in _EDGES: cv2.line(out, q[a], q[b], 255, max(1, round(size/128)))
     return out[None]
 
-# %% ../nbs/12_faces.ipynb #fdc31898
+# %% ../nbs/12_faces.ipynb #16a0e00b
 @functools.lru_cache
 def _cascade():
     import cv2
     if not hasattr(cv2, 'CascadeClassifier') or not hasattr(cv2, 'data'): raise TalkfaceError(f"OpenCV {cv2.__version__} has no Haar cascades; install opencv-python below 5")
     return cv2.CascadeClassifier(os.path.join(cv2.data.haarcascades, 'haarcascade_frontalface_alt2.xml'))
 
-def _haar(frame):
-    "Whole-face boxes (n,4) in a frame, the surest first."
+def _detect(g, side, least=28):
+    "Corrected boxes (n,4) and weights in a grey picture brought to `side` px."
     import cv2
-    g = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
-    for side in (480, 1100):
-        s = min(side/max(g.shape), 4)
-        if side > 480 and s >= 4: break
-        small = cv2.resize(g, None, fx=s, fy=s, interpolation=cv2.INTER_AREA if s < 1 else cv2.INTER_LINEAR)
-        b, _, w = _cascade().detectMultiScale3(small, scaleFactor=1.08, minNeighbors=4, minSize=(28,28), outputRejectLevels=True)
-        if len(b): break
-    if not len(b): return np.zeros((0,4))
-    w = np.ravel(w); keep = (w > w.max()-1.5) | (w > 56); b = np.asarray(b, float)[keep][np.argsort(-w[keep])]/s
+    s = min(side/max(g.shape), 4)
+    small = cv2.resize(g, None, fx=s, fy=s, interpolation=cv2.INTER_AREA if s < 1 else cv2.INTER_LINEAR)
+    b, _, w = _cascade().detectMultiScale3(small, scaleFactor=1.08, minNeighbors=4, minSize=(least,least), outputRejectLevels=True)
+    if not len(b): return np.zeros((0,4)), np.zeros(0)
+    b, w = np.asarray(b, float)/s, np.ravel(w)
     c, a = b[:,:2]+b[:,2:]/2+[0,.09]*b[:,2:], b[:,2:]*[.42,.5]
-    return np.concatenate([c-a, c+a], 1)
+    return np.concatenate([c-a, c+a], 1), w
 
-# %% ../nbs/12_faces.ipynb #89c09c3b
+# %% ../nbs/12_faces.ipynb #2e405cd5
+def _haar(frame, near=None):
+    "Whole-face boxes (n,4) in a frame, the surest first; `near` a box of a moment ago it looks there only."
+    import cv2
+    g, o = cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY), np.zeros(2)
+    if near is not None:
+        c, a = (near[:2]+near[2:])/2, .9*(near[2:]-near[:2]).max()
+        o = np.maximum(c-a, 0).astype(int); g = g[o[1]:int(c[1]+a), o[0]:int(c[0]+a)]
+        b, w = _detect(g, 180, 70)
+    else:
+        b, w = _detect(g, 480)
+        if not len(b) and max(g.shape) > 480: b, w = _detect(g, 1100)
+    keep = (w > w.max(initial=0)-1.5) | (w > 56)
+    return b[keep][np.argsort(-w[keep])]+np.tile(o, 2)
+
+# %% ../nbs/12_faces.ipynb #9243f2d2
 _several = "{n} faces of about the same size are in {where}; cut it to the one you mean, or give its box"
 _nobody = "no face was found in {where} ({w}x{h}); give a picture with one face, from the front, at least 40 pixels wide"
 
@@ -253,7 +265,7 @@ def _crowd(boxes):
     side = np.sort((boxes[:,2:]-boxes[:,:2]).max(1))[::-1]
     return len(side) > 1 and side[0] < 1.5*side[1]
 
-# %% ../nbs/12_faces.ipynb #4c7cb28d
+# %% ../nbs/12_faces.ipynb #fcc3d9a6
 FACE_MODEL_URL = 'https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task'
 FACE_MODEL_SHA256 = '64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff'
 
@@ -261,7 +273,7 @@ def download_face_model() -> Path:
     "Fetch MediaPipe's face landmarker (3.8 MB, Apache-2.0) into the cache, checked by its hash."
     return fetch(FACE_MODEL_URL, FACE_MODEL_SHA256, cache_dir()/'face_landmarker.task')
 
-# %% ../nbs/12_faces.ipynb #4224f628
+# %% ../nbs/12_faces.ipynb #9bd76d23
 def find_face_model(model=None # a path, or None to look in the usual places
                    ):
     "Path of the landmarker model: argument, `TALKFACE_FACE_MODEL`, cache (hash checked); None when there is none."
@@ -276,7 +288,7 @@ def find_face_model(model=None # a path, or None to look in the usual places
         if sha256(p) != FACE_MODEL_SHA256: raise TalkfaceError(f"{p} is damaged (its hash is wrong); delete it and call download_face_model()")
         return p
 
-# %% ../nbs/12_faces.ipynb #b4472a42
+# %% ../nbs/12_faces.ipynb #9ee60d8f
 @contextlib.contextmanager
 def _quiet():
     "Send what C++ code writes to standard error nowhere."
@@ -287,7 +299,7 @@ def _quiet():
     try: yield
     finally: os.dup2(old, 2); os.close(old); os.close(null)
 
-# %% ../nbs/12_faces.ipynb #28a93715
+# %% ../nbs/12_faces.ipynb #0b2d13af
 def _landmarker(path, video, n=1):
     "A MediaPipe face landmarker; VIDEO mode follows one face, IMAGE mode finds up to `n`."
     os.environ.setdefault('GLOG_minloglevel', '3')
@@ -297,7 +309,7 @@ def _landmarker(path, video, n=1):
     try: return vision.FaceLandmarker.create_from_options(o)
     except (RuntimeError, ValueError, OSError) as e: raise TalkfaceError(f"{path} is no working face landmarker model ({str(e).splitlines()[0][:80]}); call download_face_model() for a good one") from e
 
-# %% ../nbs/12_faces.ipynb #f3e261f2
+# %% ../nbs/12_faces.ipynb #e124df5d
 def _view(frame, region, most=1280, least=256):
     "The `region` (x0,y0,x1,y1; may leave the picture) of a frame, brought to a workable size, and its scale."
     import cv2
@@ -321,7 +333,7 @@ def _views(h, w):
                 x, y = (1-part)*w*j/(n-1), (1-part)*h*i/(n-1)
                 yield x, y, x+part*w, y+part*h
 
-# %% ../nbs/12_faces.ipynb #58ffe5a6
+# %% ../nbs/12_faces.ipynb #bbd7f32c
 def _mp_faces(fl, frame, region, ms=None):
     "Meshes (n,478,3) in px of the whole frame, rotations (n,3,3) with OpenFace's axes."
     import mediapipe as mp
@@ -329,9 +341,9 @@ def _mp_faces(fl, frame, region, ms=None):
     h, w = im.shape[:2]
     im = mp.Image(image_format=mp.ImageFormat.SRGB, data=im)
     r = fl.detect(im) if ms is None else fl.detect_for_video(im, ms)
-    if not r.face_landmarks: return np.zeros((0,478,3)), np.zeros((0,3,3))
-    p = np.array([[(q.x*w, q.y*h, q.z*w) for q in f] for f in r.face_landmarks])/s
-    x0, y0 = (int(round(v)) for v in region[:2]); p[...,:2] += [x0, y0]
+    if not r.face_landmarks: return np.zeros((0,478,3), np.float32), np.zeros((0,3,3))
+    p = np.array([[(q.x*w, q.y*h, q.z*w) for q in f] for f in r.face_landmarks], np.float32)/np.float32(s)
+    x0, y0 = (int(round(v)) for v in region[:2]); p[...,:2] += np.float32([x0, y0])
     flip = np.diag([1.,-1,-1])                   # their y looks up and z towards us; ours down and away
     return p, flip@np.array(r.facial_transformation_matrixes)[:,:3,:3]@flip
 
@@ -340,7 +352,7 @@ def _mp_camera(region):
     x0, y0, x1, y1 = (int(round(v)) for v in region)
     return (y1-y0)/2/np.tan(np.radians(31.5)), (x0+x1)/2, (y0+y1)/2
 
-# %% ../nbs/12_faces.ipynb #7fa7813f
+# %% ../nbs/12_faces.ipynb #35c517b3
 class _MediaPipe:
     "Frames in, one row per frame out."
     every = 25
@@ -400,7 +412,7 @@ class _MediaPipe:
             if d.min() < side[d.argmin()]: return int(d.argmin())
         return int(side.argmax())
 
-# %% ../nbs/12_faces.ipynb #618e50b6
+# %% ../nbs/12_faces.ipynb #5b796fe9
 def _frames(frames):
     "An iterator of (H,W,3) uint8 frames, and whether it was a single picture."
     frames = getattr(frames, 'frames', frames)
@@ -412,7 +424,7 @@ def _frames(frames):
         return iter(frames), single
     return iter(frames), False
 
-# %% ../nbs/12_faces.ipynb #4e85959f
+# %% ../nbs/12_faces.ipynb #8480e462
 def _analyze_mediapipe(frames, model, single):
     ok, mesh, R, cam, nf, crowd, size = [], [], [], [], [], [], None
     m = _MediaPipe(model, not single)
@@ -422,7 +434,7 @@ def _analyze_mediapipe(frames, model, single):
             out, n = m(f)
             nf.append(n); ok.append(out is not None)
             if n > 0: crowd.append(n > 1 and m.sides[0] < 1.5*m.sides[1])
-            for l, v in zip((mesh, R, cam), out or (np.zeros((478,3)), np.eye(3), (1,0,0))): l.append(v)
+            for l, v in zip((mesh, R, cam), out or (np.zeros((478,3), np.float32), np.eye(3), (1,0,0))): l.append(v)
     finally: m.close()
     where = 'the picture' if single else 'the clip'
     if not ok: raise TalkfaceError("the clip has no frames; give one that has")
@@ -434,11 +446,11 @@ def _analyze_mediapipe(frames, model, single):
         k = np.array([o and c == d for o,d in zip(ok, cam)])
         t = fit_translation(R[k], pts[k], c)
         pose[k] = change_camera(R[k], t, pts[k], openface_camera(size))
-    mesh, pose = _fill(ok, mesh.astype(np.float32), pose)
+    mesh, pose = _fill(ok, mesh, pose)
     box = np.concatenate([mesh[...,:2].min(1), mesh[...,:2].max(1)], 1)
     return FaceTrack(ok, box, mesh[:,MESH68,:2].copy(), mesh, pose, tuple(size), 'mediapipe', np.array(nf))
 
-# %% ../nbs/12_faces.ipynb #568a33e3
+# %% ../nbs/12_faces.ipynb #432b3021
 def frontal_pose(box,   # (T,4) whole-face boxes
                  camera # (f, cx, cy)
                 ) -> np.ndarray:
@@ -449,18 +461,20 @@ def frontal_pose(box,   # (T,4) whole-face boxes
     t = np.concatenate([(c-camera[1:])*(z/camera[0])[:,None]+[0,8], z[:,None]], 1)
     return np.concatenate([matrix_to_euler(look(t)), t], 1)
 
-# %% ../nbs/12_faces.ipynb #6102a473
+# %% ../nbs/12_faces.ipynb #fb66baeb
 def _analyze_haar(frames, single, every=5):
     at, boxes, nf, crowd, size, T = [], [], [], [], None, 0
     for T, f in enumerate(frames, 1):
         size = f.shape[:2]
         nf.append(-1)
         if (T-1) % every: continue
-        b = _haar(f); nf[-1] = len(b)
-        if not len(b): continue
-        crowd.append(_crowd(b))
+        b = _haar(f, boxes[-1]) if boxes and (T-1) % 25 else np.zeros((0,4))
+        if not len(b):
+            b = _haar(f); nf[-1] = len(b)
+            if not len(b): continue
+            crowd.append(_crowd(b))
         k = (b[:,2:]-b[:,:2]).max(1).argmax()
-        if boxes: k = np.linalg.norm((b-boxes[-1])[:,:2]+(b-boxes[-1])[:,2:], axis=1).argmin()
+        if boxes: k = np.abs(b-boxes[-1]).sum(1).argmin()
         at.append(T-1); boxes.append(b[k])
     where = 'the picture' if single else 'the clip'
     if not T: raise TalkfaceError("the clip has no frames; give one that has")
@@ -470,7 +484,7 @@ def _analyze_haar(frames, single, every=5):
     ok = np.abs(np.subtract.outer(np.arange(T), at)).min(1) < every
     return FaceTrack(ok, box, None, None, frontal_pose(box, openface_camera(size)), tuple(size), 'haar', np.array(nf))
 
-# %% ../nbs/12_faces.ipynb #186f8acb
+# %% ../nbs/12_faces.ipynb #f42b1c43
 def _analyze_boxes(frames, boxes):
     T, size = 0, None
     for T, f in enumerate(frames, 1): size = f.shape[:2]
@@ -480,7 +494,7 @@ def _analyze_boxes(frames, boxes):
     if not np.isfinite(b).all() or (b[:,2:] <= b[:,:2]).any(): raise TalkfaceError(f"box {b[(b[:,2:] <= b[:,:2]).any(1).argmax()].tolist()} is empty; boxes are x0,y0,x1,y1 in pixels")
     return FaceTrack(np.ones(T,bool), b, None, None, frontal_pose(b, openface_camera(size)), tuple(size), 'boxes', np.full(T,-1))
 
-# %% ../nbs/12_faces.ipynb #231d0fc0
+# %% ../nbs/12_faces.ipynb #6a643e70
 def analyze(frames,         # (H,W,3) or (T,H,W,3) uint8 RGB, a `Clip`, or an iterator of frames
             backend='auto', # 'mediapipe', 'haar', 'openface', 'boxes'; 'auto' takes the best at hand
             model=None,     # path of face_landmarker.task
@@ -501,13 +515,13 @@ def analyze(frames,         # (H,W,3) or (T,H,W,3) uint8 RGB, a `Clip`, or an it
     if path is None: raise TalkfaceError("MediaPipe needs its model file: call talkface.faces.download_face_model(), set TALKFACE_FACE_MODEL to face_landmarker.task, or take backend='haar'")
     return _analyze_mediapipe(it, path, single)
 
-# %% ../nbs/12_faces.ipynb #b540191b
+# %% ../nbs/12_faces.ipynb #5935aeec
 def _have_mediapipe():
     "Does MediaPipe import here?"
     import importlib.util
     return importlib.util.find_spec('mediapipe') is not None
 
-# %% ../nbs/12_faces.ipynb #0620d96e
+# %% ../nbs/12_faces.ipynb #b41306d8
 def clip_box(track,    # `FaceTrack`
              scale=1.3 # side of the square over the larger side of the face
             ) -> tuple:
@@ -517,7 +531,7 @@ def clip_box(track,    # `FaceTrack`
     cx, cy = ((lo+hi)/2).mean(0)
     return float(cx), float(cy), float(scale*(hi-lo).max(1).mean())
 
-# %% ../nbs/12_faces.ipynb #3e049b68
+# %% ../nbs/12_faces.ipynb #630e1d7c
 def crop(frames,  # (H,W,3) or (T,H,W,3) uint8
          box,     # (cx, cy, side) of `clip_box`
          size:int # side of the result
@@ -534,7 +548,7 @@ def crop(frames,  # (H,W,3) or (T,H,W,3) uint8
     out = cv2.warpAffine(np.ascontiguousarray(frames), M, (size*k,)*2, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return out if k == 1 else cv2.resize(out, (size,size), interpolation=cv2.INTER_AREA)
 
-# %% ../nbs/12_faces.ipynb #b26d36f7
+# %% ../nbs/12_faces.ipynb #2a092756
 def points_in_crop(points, # (...,2) px of the frame, or (...,3) with depth
                    box,    # (cx, cy, side)
                    size    # side of the crop
@@ -544,7 +558,7 @@ def points_in_crop(points, # (...,2) px of the frame, or (...,3) with depth
     p[...,:2] -= np.array(box[:2])-box[2]/2
     return p*(size/box[2])
 
-# %% ../nbs/12_faces.ipynb #4a7a982b
+# %% ../nbs/12_faces.ipynb #ba17bf02
 def crop_pose(track, # `FaceTrack`
               box    # (cx, cy, side)
              ) -> np.ndarray:
@@ -556,7 +570,7 @@ def crop_pose(track, # `FaceTrack`
         return frontal_pose(b, crop_cam)
     return change_camera(euler_to_matrix(track.pose[:,:3]), track.pose[:,3:], points_in_crop(track.points, box, 256), crop_cam)
 
-# %% ../nbs/12_faces.ipynb #b929f953
+# %% ../nbs/12_faces.ipynb #5939d255
 def fomm_crop(image,       # (H,W,3) uint8
               box,         # x0,y0,x1,y1 of a face detector
               size:int=256, grow=.5, up=.1
@@ -566,7 +580,7 @@ def fomm_crop(image,       # (H,W,3) uint8
     w, h = x1-x0, y1-y0
     return crop(image, ((x0+x1)/2, (y0+y1)/2-up*h, (1+2*grow)*max(w,h)), size)
 
-# %% ../nbs/12_faces.ipynb #9219a9fc
+# %% ../nbs/12_faces.ipynb #d4a2599b
 def mouth_open(points # (T,68,2) or (68,2)
               ) -> np.ndarray:
     "Inner-lip gap over the distance of the eye centres, (T,) or a number."
@@ -574,7 +588,7 @@ def mouth_open(points # (T,68,2) or (68,2)
     gap = np.linalg.norm(p[...,[61,62,63],:2]-p[...,[67,66,65],:2], axis=-1).mean(-1)
     return gap/np.linalg.norm(p[...,36:42,:2].mean(-2)-p[...,42:48,:2].mean(-2), axis=-1)
 
-# %% ../nbs/12_faces.ipynb #a289e053
+# %% ../nbs/12_faces.ipynb #4ec259df
 def mouth_box(points,   # (T,68,2) px
               scale=1.6,# side over the larger side of the lips
               smooth=5  # frames of the moving average
@@ -587,13 +601,13 @@ def mouth_box(points,   # (T,68,2) px
     if k: v = np.stack([v[max(0,i-k):i+k+1].mean(0) for i in range(len(v))])
     return np.concatenate([v[:,:2]-v[:,2:]/2, v[:,:2]+v[:,2:]/2], 1)
 
-# %% ../nbs/12_faces.ipynb #fe73a526
+# %% ../nbs/12_faces.ipynb #1ce0671d
 def points_or_model(track # `FaceTrack` with a pose
                    ) -> np.ndarray:
     "The track's 68 points (T,68,2), or the mean face in its pose when there are none."
     return track.points if track.points is not None else project(track.pose, openface_camera(track.size))
 
-# %% ../nbs/12_faces.ipynb #1a5dfa8f
+# %% ../nbs/12_faces.ipynb #c751181a
 def smooth(x,                  # (T,...) track
            median=5, window=9, order=2
           ) -> np.ndarray:
@@ -604,7 +618,7 @@ def smooth(x,                  # (T,...) track
     if len(x) >= median > 1: x = median_filter(x, size=(median,)+(1,)*(x.ndim-1), mode='nearest')
     return savgol_filter(x, window, order, axis=0, mode='interp') if len(x) >= window else x
 
-# %% ../nbs/12_faces.ipynb #583007eb
+# %% ../nbs/12_faces.ipynb #2043ee9d
 def save_track(path, # .npz
                track # `FaceTrack`
               ):
@@ -612,7 +626,7 @@ def save_track(path, # .npz
     with writing(path) as tmp, open(tmp, 'wb') as f:
         np.savez_compressed(f, **{k: v for k, v in track.__dict__.items() if v is not None})
 
-# %% ../nbs/12_faces.ipynb #dede73c4
+# %% ../nbs/12_faces.ipynb #ebb95a66
 def load_track(path # .npz
               ) -> FaceTrack:
     "Read what `save_track` wrote."
@@ -621,7 +635,7 @@ def load_track(path # .npz
         return FaceTrack(**{**d, 'size': tuple(int(v) for v in d['size']), 'backend': str(d['backend'])})
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as e: raise TalkfaceError(f"{path} is no face track; write one with save_track") from e
 
-# %% ../nbs/12_faces.ipynb #44f1218b
+# %% ../nbs/12_faces.ipynb #4ffb7ced
 def write_openface(path, # .csv
                    track # `FaceTrack` with points and pose
                   ):
