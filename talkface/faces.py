@@ -9,22 +9,22 @@ __all__ = ['MESH68', 'MIRROR68', 'MODEL68', 'RIGID', 'BOX3D', 'FACE_MODEL_URL', 
            'analyze', 'clip_box', 'crop', 'points_in_crop', 'crop_pose', 'fomm_crop', 'mouth_open', 'mouth_box',
            'points_or_model', 'smooth', 'save_track', 'load_track', 'write_openface']
 
-# %% ../nbs/12_faces.ipynb #045b5ce2
+# %% ../nbs/12_faces.ipynb #42aadde8
 import contextlib, functools, os, zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np
 
-# %% ../nbs/12_faces.ipynb #5bffe085
+# %% ../nbs/12_faces.ipynb #fd6e2fbc
 from .core import TalkfaceError, asset, cache_dir, fetch, progress, sha256, writing
 
-# %% ../nbs/12_faces.ipynb #05091ec8
+# %% ../nbs/12_faces.ipynb #d9000d42
 def show(*ims, titles=(), size=2.2, colors=128):
     "Pictures side by side, as one small PNG of few colours."
     import io, matplotlib.pyplot as plt
     from IPython.display import Image, display
     from PIL import Image as PIL
-    f, ax = plt.subplots(1, len(ims), figsize=(size*len(ims), size*1.05), dpi=65, squeeze=False)
+    f, ax = plt.subplots(1, len(ims), figsize=(size*len(ims), size*max(np.shape(i)[0]/np.shape(i)[1] for i in ims)+.2*bool(titles)), dpi=65, squeeze=False)
     for a, im, t in zip(ax[0], ims, list(titles)+['']*len(ims)): a.imshow(np.asarray(im), cmap='gray'); a.set_title(t, fontsize=8); a.axis('off')
     f.tight_layout(pad=.3)
     raw, out = io.BytesIO(), io.BytesIO()
@@ -32,21 +32,21 @@ def show(*ims, titles=(), size=2.2, colors=128):
     PIL.open(raw).convert('RGB').quantize(colors, method=PIL.Quantize.FASTOCTREE).save(out, 'png', optimize=True)
     display(Image(out.getvalue()))
 
-# %% ../nbs/12_faces.ipynb #56f3e38a
+# %% ../nbs/12_faces.ipynb #9aa083c9
 _t = np.loadtxt(asset('face68.csv'), delimiter=',', skiprows=1)
 MESH68   = _t[:,1].astype(int) # mesh vertex of each of the 68 points
 MIRROR68 = _t[:,2].astype(int) # the point on the other side of the face
 MODEL68  = _t[:,3:]            # mean face, mm
 RIGID = [0,1,2,14,15,16]+list(range(27,48)) # points that speech does not move
 
-# %% ../nbs/12_faces.ipynb #32b8bd6a
+# %% ../nbs/12_faces.ipynb #f1b6ff21
 def openface_camera(size # (height, width) in pixels
                    ):
     "Focal length and principal point `(f, cx, cy)` that OpenFace assumes."
     h, w = size
     return (500*w/640+500*h/480)/2, w/2, h/2
 
-# %% ../nbs/12_faces.ipynb #626ecc13
+# %% ../nbs/12_faces.ipynb #e55cc6dd
 def euler_to_matrix(r # (...,3) pitch, yaw, roll in rad
                    ) -> np.ndarray:
     "Rotation matrices (...,3,3) of intrinsic x-y-z angles."
@@ -57,14 +57,14 @@ def euler_to_matrix(r # (...,3) pitch, yaw, roll in rad
          [sx*sz-cx*sy*cz, sx*cz+cx*sy*sz, cx*cy]]
     return np.moveaxis(np.array(m), (0,1), (-2,-1))
 
-# %% ../nbs/12_faces.ipynb #ea062b8c
+# %% ../nbs/12_faces.ipynb #f3f259b4
 def matrix_to_euler(m # (...,3,3) rotations
                    ) -> np.ndarray:
     "Pitch, yaw, roll (...,3) in rad of rotation matrices."
     m = np.asarray(m, float)
     return np.stack([np.arctan2(-m[...,1,2], m[...,2,2]), np.arcsin(np.clip(m[...,0,2],-1,1)), np.arctan2(-m[...,0,1], m[...,0,0])], -1)
 
-# %% ../nbs/12_faces.ipynb #29794f39
+# %% ../nbs/12_faces.ipynb #31a6ec8b
 def project(pose,           # (...,6) Rx,Ry,Rz,Tx,Ty,Tz
             camera,         # (f, cx, cy)
             points=None     # (N,3) mm; None takes MODEL68
@@ -75,7 +75,7 @@ def project(pose,           # (...,6) Rx,Ry,Rz,Tx,Ty,Tz
     X = np.einsum('...ij,pj->...pi', euler_to_matrix(pose[...,:3]), points)+pose[...,None,3:]
     return camera[0]*X[...,:2]/X[...,2:]+np.array(camera[1:])
 
-# %% ../nbs/12_faces.ipynb #c9c5a3be
+# %% ../nbs/12_faces.ipynb #1924efb2
 def fit_translation(rotation, # (T,3,3)
                     points,   # (T,68,2) px
                     camera    # (f, cx, cy)
@@ -87,7 +87,7 @@ def fit_translation(rotation, # (T,3,3)
     A, y = A.reshape(len(u),-1,3), (u*m[...,2:]-f*m[...,:2]).reshape(len(u),-1,1)
     return np.linalg.solve(A.transpose(0,2,1)@A, A.transpose(0,2,1)@y)[...,0]
 
-# %% ../nbs/12_faces.ipynb #b3815b81
+# %% ../nbs/12_faces.ipynb #c79219ce
 def look(d # (T,3) directions
         ) -> np.ndarray:
     "Rotations (T,3,3) that turn the z axis to `d`, without roll."
@@ -95,7 +95,7 @@ def look(d # (T,3) directions
     k = 1/(1+z)
     return np.moveaxis(np.array([[1-k*x*x, -k*x*y, x], [-k*x*y, 1-k*y*y, y], [-x, -y, z]]), -1, 0)
 
-# %% ../nbs/12_faces.ipynb #0039b99f
+# %% ../nbs/12_faces.ipynb #38578001
 def change_camera(rotation, # (T,3,3) in the old camera
                   direction,# (T,3) towards the head in the old camera
                   points,   # (T,68,2) px in the NEW picture
@@ -107,7 +107,7 @@ def change_camera(rotation, # (T,3,3) in the old camera
     for _ in range(3): t = fit_translation(look(t)@relative, points, camera)
     return np.concatenate([matrix_to_euler(look(t)@relative), t], 1)
 
-# %% ../nbs/12_faces.ipynb #f716ffa7
+# %% ../nbs/12_faces.ipynb #de431226
 @dataclass
 class FaceTrack:
     "What is known of one face in T frames; pixels are of the analysed picture, (0,0) its top left corner."
@@ -125,7 +125,7 @@ class FaceTrack:
         has = ', '.join(n for n in ('points','mesh','pose') if getattr(self,n) is not None) or 'box only'
         return f"FaceTrack({self.backend}: {int(self.ok.sum())} of {len(self)} frames of {self.size[1]}x{self.size[0]}, {has})"
 
-# %% ../nbs/12_faces.ipynb #115c62a3
+# %% ../nbs/12_faces.ipynb #d48ea84a
 def _fill(ok, *arrays):
     "Interpolate the rows where `ok` is False from their neighbours."
     t, k = np.arange(len(ok)), np.flatnonzero(ok)
@@ -135,7 +135,7 @@ def _fill(ok, *arrays):
         return np.stack([np.interp(t, k, c[k]) for c in flat.T], 1).reshape(a.shape).astype(a.dtype)
     return [one(a) for a in arrays]
 
-# %% ../nbs/12_faces.ipynb #54488064
+# %% ../nbs/12_faces.ipynb #21b2a2bb
 def _table(path):
     "Columns of an OpenFace CSV: name -> (rows,)"
     import csv
@@ -152,14 +152,14 @@ def _table(path):
     except ValueError as e: raise TalkfaceError(f"{path} has a cell that is no number ({str(e).split(':')[-1].strip()}); write it again") from e
     return dict(zip(names, data.T))
 
-# %% ../nbs/12_faces.ipynb #a7f190b3
+# %% ../nbs/12_faces.ipynb #4d7f7cc8
 def _points_box(points):
     "Whole-face boxes (T,4) from 68 points: the hairline is 18 % above the brows, as the mesh has it."
     lo, hi = points.min(-2), points.max(-2)
     lo[...,1] = hi[...,1]-1.18*(hi[...,1]-lo[...,1])
     return np.concatenate([lo, hi], -1)
 
-# %% ../nbs/12_faces.ipynb #882c92db
+# %% ../nbs/12_faces.ipynb #025318b6
 def read_openface(path,         # a .csv of FeatureExtraction or FaceLandmarkImg
                   size,         # (height, width) of the picture
                   n_frames=None # frames of the clip; None takes the table's
@@ -184,7 +184,7 @@ def read_openface(path,         # a .csv of FeatureExtraction or FaceLandmarkImg
     pts, = _fill(ok, pts)
     return FaceTrack(ok, _points_box(pts), pts, None, pose, tuple(size), 'openface', np.where(ok, 1, 0))
 
-# %% ../nbs/12_faces.ipynb #73bd665d
+# %% ../nbs/12_faces.ipynb #003f12ef
 def draw_track(frame,       # (H,W,3) uint8
                track,       # `FaceTrack`
                i:int=0,     # frame of the track
@@ -201,12 +201,12 @@ def draw_track(frame,       # (H,W,3) uint8
         for x,y in track.points[i]: cv2.circle(im, (int(x),int(y)), k, (0,255,90), -1, cv2.LINE_AA)
     return im
 
-# %% ../nbs/12_faces.ipynb #00d86e1d
+# %% ../nbs/12_faces.ipynb #b8b6a751
 _square = lambda s, z: [(-s,-s,z), (-s,s,z), (s,s,z), (s,-s,z)]
 BOX3D = np.array(_square(75,0)+_square(100,100), float) # corners of the pose box, mm
 _EDGES = [(o+i, o+(i+1)%4) for o in (0,4) for i in range(4)]+[(i,i+4) for i in range(4)]
 
-# %% ../nbs/12_faces.ipynb #d3cd1825
+# %% ../nbs/12_faces.ipynb #cc54bfe6
 def pose_map(pose,         # (6,) or (T,6), rad and mm, for the square crop
              size:int=256  # side of the map; the camera scales with it
             ) -> np.ndarray:
@@ -223,7 +223,7 @@ def pose_map(pose,         # (6,) or (T,6), rad and mm, for the square crop
     for a,b in _EDGES: cv2.line(out, q[a], q[b], 255, max(1, round(size/128)))
     return out[None]
 
-# %% ../nbs/12_faces.ipynb #16a0e00b
+# %% ../nbs/12_faces.ipynb #26f9570c
 @functools.lru_cache
 def _cascade():
     import cv2
@@ -241,7 +241,7 @@ def _detect(g, side, least=28):
     c, a = b[:,:2]+b[:,2:]/2+[0,.09]*b[:,2:], b[:,2:]*[.42,.5]
     return np.concatenate([c-a, c+a], 1), w
 
-# %% ../nbs/12_faces.ipynb #2e405cd5
+# %% ../nbs/12_faces.ipynb #a987b45b
 def _haar(frame, near=None):
     "Whole-face boxes (n,4) in a frame, the surest first; `near` a box of a moment ago it looks there only."
     import cv2
@@ -256,7 +256,7 @@ def _haar(frame, near=None):
     keep = (w > w.max(initial=0)-1.5) | (w > 56)
     return b[keep][np.argsort(-w[keep])]+np.tile(o, 2)
 
-# %% ../nbs/12_faces.ipynb #9243f2d2
+# %% ../nbs/12_faces.ipynb #08a4b11e
 _several = "{n} faces of about the same size are in {where}; cut it to the one you mean, or give its box"
 _nobody = "no face was found in {where} ({w}x{h}); give a picture with one face, from the front, at least 40 pixels wide"
 
@@ -265,7 +265,7 @@ def _crowd(boxes):
     side = np.sort((boxes[:,2:]-boxes[:,:2]).max(1))[::-1]
     return len(side) > 1 and side[0] < 1.5*side[1]
 
-# %% ../nbs/12_faces.ipynb #fcc3d9a6
+# %% ../nbs/12_faces.ipynb #70d941b7
 FACE_MODEL_URL = 'https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task'
 FACE_MODEL_SHA256 = '64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff'
 
@@ -273,7 +273,7 @@ def download_face_model() -> Path:
     "Fetch MediaPipe's face landmarker (3.8 MB, Apache-2.0) into the cache, checked by its hash."
     return fetch(FACE_MODEL_URL, FACE_MODEL_SHA256, cache_dir()/'face_landmarker.task')
 
-# %% ../nbs/12_faces.ipynb #9bd76d23
+# %% ../nbs/12_faces.ipynb #8393390e
 def find_face_model(model=None # a path, or None to look in the usual places
                    ):
     "Path of the landmarker model: argument, `TALKFACE_FACE_MODEL`, cache (hash checked); None when there is none."
@@ -288,7 +288,7 @@ def find_face_model(model=None # a path, or None to look in the usual places
         if sha256(p) != FACE_MODEL_SHA256: raise TalkfaceError(f"{p} is damaged (its hash is wrong); delete it and call download_face_model()")
         return p
 
-# %% ../nbs/12_faces.ipynb #9ee60d8f
+# %% ../nbs/12_faces.ipynb #cb668ad7
 @contextlib.contextmanager
 def _quiet():
     "Send what C++ code writes to standard error nowhere."
@@ -299,7 +299,7 @@ def _quiet():
     try: yield
     finally: os.dup2(old, 2); os.close(old); os.close(null)
 
-# %% ../nbs/12_faces.ipynb #0b2d13af
+# %% ../nbs/12_faces.ipynb #b4bbc72a
 def _landmarker(path, video, n=1):
     "A MediaPipe face landmarker; VIDEO mode follows one face, IMAGE mode finds up to `n`."
     os.environ.setdefault('GLOG_minloglevel', '3')
@@ -309,7 +309,7 @@ def _landmarker(path, video, n=1):
     try: return vision.FaceLandmarker.create_from_options(o)
     except (RuntimeError, ValueError, OSError) as e: raise TalkfaceError(f"{path} is no working face landmarker model ({str(e).splitlines()[0][:80]}); call download_face_model() for a good one") from e
 
-# %% ../nbs/12_faces.ipynb #e124df5d
+# %% ../nbs/12_faces.ipynb #a817ae3d
 def _view(frame, region, most=1280, least=256):
     "The `region` (x0,y0,x1,y1; may leave the picture) of a frame, brought to a workable size, and its scale."
     import cv2
@@ -333,7 +333,7 @@ def _views(h, w):
                 x, y = (1-part)*w*j/(n-1), (1-part)*h*i/(n-1)
                 yield x, y, x+part*w, y+part*h
 
-# %% ../nbs/12_faces.ipynb #bbd7f32c
+# %% ../nbs/12_faces.ipynb #330cb5c7
 def _mp_faces(fl, frame, region, ms=None):
     "Meshes (n,478,3) in px of the whole frame, rotations (n,3,3) with OpenFace's axes."
     import mediapipe as mp
@@ -352,7 +352,7 @@ def _mp_camera(region):
     x0, y0, x1, y1 = (int(round(v)) for v in region)
     return (y1-y0)/2/np.tan(np.radians(31.5)), (x0+x1)/2, (y0+y1)/2
 
-# %% ../nbs/12_faces.ipynb #35c517b3
+# %% ../nbs/12_faces.ipynb #dd20a850
 class _MediaPipe:
     "Frames in, one row per frame out."
     every = 25
@@ -412,7 +412,7 @@ class _MediaPipe:
             if d.min() < side[d.argmin()]: return int(d.argmin())
         return int(side.argmax())
 
-# %% ../nbs/12_faces.ipynb #5b796fe9
+# %% ../nbs/12_faces.ipynb #e0d2906a
 def _frames(frames):
     "An iterator of (H,W,3) uint8 frames, and whether it was a single picture."
     frames = getattr(frames, 'frames', frames)
@@ -424,7 +424,7 @@ def _frames(frames):
         return iter(frames), single
     return iter(frames), False
 
-# %% ../nbs/12_faces.ipynb #8480e462
+# %% ../nbs/12_faces.ipynb #297d8f65
 def _analyze_mediapipe(frames, model, single):
     ok, mesh, R, cam, nf, crowd, size = [], [], [], [], [], [], None
     m = _MediaPipe(model, not single)
@@ -450,7 +450,7 @@ def _analyze_mediapipe(frames, model, single):
     box = np.concatenate([mesh[...,:2].min(1), mesh[...,:2].max(1)], 1)
     return FaceTrack(ok, box, mesh[:,MESH68,:2].copy(), mesh, pose, tuple(size), 'mediapipe', np.array(nf))
 
-# %% ../nbs/12_faces.ipynb #432b3021
+# %% ../nbs/12_faces.ipynb #4e9db756
 def frontal_pose(box,   # (T,4) whole-face boxes
                  camera # (f, cx, cy)
                 ) -> np.ndarray:
@@ -461,7 +461,7 @@ def frontal_pose(box,   # (T,4) whole-face boxes
     t = np.concatenate([(c-camera[1:])*(z/camera[0])[:,None]+[0,8], z[:,None]], 1)
     return np.concatenate([matrix_to_euler(look(t)), t], 1)
 
-# %% ../nbs/12_faces.ipynb #fb66baeb
+# %% ../nbs/12_faces.ipynb #88c2b5e6
 def _analyze_haar(frames, single, every=5):
     at, boxes, nf, crowd, size, T = [], [], [], [], None, 0
     for T, f in enumerate(frames, 1):
@@ -484,7 +484,7 @@ def _analyze_haar(frames, single, every=5):
     ok = np.abs(np.subtract.outer(np.arange(T), at)).min(1) < every
     return FaceTrack(ok, box, None, None, frontal_pose(box, openface_camera(size)), tuple(size), 'haar', np.array(nf))
 
-# %% ../nbs/12_faces.ipynb #f42b1c43
+# %% ../nbs/12_faces.ipynb #3edfefae
 def _analyze_boxes(frames, boxes):
     T, size = 0, None
     for T, f in enumerate(frames, 1): size = f.shape[:2]
@@ -494,7 +494,7 @@ def _analyze_boxes(frames, boxes):
     if not np.isfinite(b).all() or (b[:,2:] <= b[:,:2]).any(): raise TalkfaceError(f"box {b[(b[:,2:] <= b[:,:2]).any(1).argmax()].tolist()} is empty; boxes are x0,y0,x1,y1 in pixels")
     return FaceTrack(np.ones(T,bool), b, None, None, frontal_pose(b, openface_camera(size)), tuple(size), 'boxes', np.full(T,-1))
 
-# %% ../nbs/12_faces.ipynb #6a643e70
+# %% ../nbs/12_faces.ipynb #d56fb7f6
 def analyze(frames,         # (H,W,3) or (T,H,W,3) uint8 RGB, a `Clip`, or an iterator of frames
             backend='auto', # 'mediapipe', 'haar', 'openface', 'boxes'; 'auto' takes the best at hand
             model=None,     # path of face_landmarker.task
@@ -515,13 +515,13 @@ def analyze(frames,         # (H,W,3) or (T,H,W,3) uint8 RGB, a `Clip`, or an it
     if path is None: raise TalkfaceError("MediaPipe needs its model file: call talkface.faces.download_face_model(), set TALKFACE_FACE_MODEL to face_landmarker.task, or take backend='haar'")
     return _analyze_mediapipe(it, path, single)
 
-# %% ../nbs/12_faces.ipynb #5935aeec
+# %% ../nbs/12_faces.ipynb #35921968
 def _have_mediapipe():
     "Does MediaPipe import here?"
     import importlib.util
     return importlib.util.find_spec('mediapipe') is not None
 
-# %% ../nbs/12_faces.ipynb #b41306d8
+# %% ../nbs/12_faces.ipynb #9100e682
 def clip_box(track,    # `FaceTrack`
              scale=1.3 # side of the square over the larger side of the face
             ) -> tuple:
@@ -531,7 +531,7 @@ def clip_box(track,    # `FaceTrack`
     cx, cy = ((lo+hi)/2).mean(0)
     return float(cx), float(cy), float(scale*(hi-lo).max(1).mean())
 
-# %% ../nbs/12_faces.ipynb #630e1d7c
+# %% ../nbs/12_faces.ipynb #fbd05def
 def crop(frames,  # (H,W,3) or (T,H,W,3) uint8
          box,     # (cx, cy, side) of `clip_box`
          size:int # side of the result
@@ -548,7 +548,7 @@ def crop(frames,  # (H,W,3) or (T,H,W,3) uint8
     out = cv2.warpAffine(np.ascontiguousarray(frames), M, (size*k,)*2, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return out if k == 1 else cv2.resize(out, (size,size), interpolation=cv2.INTER_AREA)
 
-# %% ../nbs/12_faces.ipynb #2a092756
+# %% ../nbs/12_faces.ipynb #63b51217
 def points_in_crop(points, # (...,2) px of the frame, or (...,3) with depth
                    box,    # (cx, cy, side)
                    size    # side of the crop
@@ -558,7 +558,7 @@ def points_in_crop(points, # (...,2) px of the frame, or (...,3) with depth
     p[...,:2] -= np.array(box[:2])-box[2]/2
     return p*(size/box[2])
 
-# %% ../nbs/12_faces.ipynb #ba17bf02
+# %% ../nbs/12_faces.ipynb #8e73627d
 def crop_pose(track, # `FaceTrack`
               box    # (cx, cy, side)
              ) -> np.ndarray:
@@ -570,7 +570,7 @@ def crop_pose(track, # `FaceTrack`
         return frontal_pose(b, crop_cam)
     return change_camera(euler_to_matrix(track.pose[:,:3]), track.pose[:,3:], points_in_crop(track.points, box, 256), crop_cam)
 
-# %% ../nbs/12_faces.ipynb #5939d255
+# %% ../nbs/12_faces.ipynb #c96201f4
 def fomm_crop(image,       # (H,W,3) uint8
               box,         # x0,y0,x1,y1 of a face detector
               size:int=256, grow=.5, up=.1
@@ -580,7 +580,7 @@ def fomm_crop(image,       # (H,W,3) uint8
     w, h = x1-x0, y1-y0
     return crop(image, ((x0+x1)/2, (y0+y1)/2-up*h, (1+2*grow)*max(w,h)), size)
 
-# %% ../nbs/12_faces.ipynb #d4a2599b
+# %% ../nbs/12_faces.ipynb #093dfb5f
 def mouth_open(points # (T,68,2) or (68,2)
               ) -> np.ndarray:
     "Inner-lip gap over the distance of the eye centres, (T,) or a number."
@@ -588,7 +588,7 @@ def mouth_open(points # (T,68,2) or (68,2)
     gap = np.linalg.norm(p[...,[61,62,63],:2]-p[...,[67,66,65],:2], axis=-1).mean(-1)
     return gap/np.linalg.norm(p[...,36:42,:2].mean(-2)-p[...,42:48,:2].mean(-2), axis=-1)
 
-# %% ../nbs/12_faces.ipynb #4ec259df
+# %% ../nbs/12_faces.ipynb #00d5942a
 def mouth_box(points,   # (T,68,2) px
               scale=1.6,# side over the larger side of the lips
               smooth=5  # frames of the moving average
@@ -601,13 +601,13 @@ def mouth_box(points,   # (T,68,2) px
     if k: v = np.stack([v[max(0,i-k):i+k+1].mean(0) for i in range(len(v))])
     return np.concatenate([v[:,:2]-v[:,2:]/2, v[:,:2]+v[:,2:]/2], 1)
 
-# %% ../nbs/12_faces.ipynb #1ce0671d
+# %% ../nbs/12_faces.ipynb #45926ae5
 def points_or_model(track # `FaceTrack` with a pose
                    ) -> np.ndarray:
     "The track's 68 points (T,68,2), or the mean face in its pose when there are none."
     return track.points if track.points is not None else project(track.pose, openface_camera(track.size))
 
-# %% ../nbs/12_faces.ipynb #c751181a
+# %% ../nbs/12_faces.ipynb #774c4aa8
 def smooth(x,                  # (T,...) track
            median=5, window=9, order=2
           ) -> np.ndarray:
@@ -618,7 +618,7 @@ def smooth(x,                  # (T,...) track
     if len(x) >= median > 1: x = median_filter(x, size=(median,)+(1,)*(x.ndim-1), mode='nearest')
     return savgol_filter(x, window, order, axis=0, mode='interp') if len(x) >= window else x
 
-# %% ../nbs/12_faces.ipynb #2043ee9d
+# %% ../nbs/12_faces.ipynb #828b14cc
 def save_track(path, # .npz
                track # `FaceTrack`
               ):
@@ -626,7 +626,7 @@ def save_track(path, # .npz
     with writing(path) as tmp, open(tmp, 'wb') as f:
         np.savez_compressed(f, **{k: v for k, v in track.__dict__.items() if v is not None})
 
-# %% ../nbs/12_faces.ipynb #ebb95a66
+# %% ../nbs/12_faces.ipynb #1d90bee2
 def load_track(path # .npz
               ) -> FaceTrack:
     "Read what `save_track` wrote."
@@ -635,7 +635,7 @@ def load_track(path # .npz
         return FaceTrack(**{**d, 'size': tuple(int(v) for v in d['size']), 'backend': str(d['backend'])})
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as e: raise TalkfaceError(f"{path} is no face track; write one with save_track") from e
 
-# %% ../nbs/12_faces.ipynb #4ffb7ced
+# %% ../nbs/12_faces.ipynb #715ae6bc
 def write_openface(path, # .csv
                    track # `FaceTrack` with points and pose
                   ):
