@@ -8,14 +8,14 @@ __all__ = ['SR', 'FPS', 'HOP', 'WIN', 'ROWS', 'COLS', 'PEAK_FLOOR', 'EPS', 'mono
            'pitch', 'fill_pitch', 'feature_rows', 'power_from', 'acoustic_features', 'plot_features', 'silence_row',
            'pad_window']
 
-# %% ../nbs/10_audio_features.ipynb #5b12acca
+# %% ../nbs/10_audio_features.ipynb #d1f48da6
 import math
 import numpy as np
 import torch
 from functools import lru_cache
 from .core import TalkfaceError
 
-# %% ../nbs/10_audio_features.ipynb #ae5f4251
+# %% ../nbs/10_audio_features.ipynb #2c98b387
 SR = 16000        # samples a second that every feature is defined at
 FPS = 25          # video frames a second
 HOP = 160         # samples between two rows: 10 ms
@@ -23,7 +23,7 @@ WIN = 400         # samples under one row: 25 ms
 ROWS = 4          # rows a video frame
 COLS = 41         # columns a row
 
-# %% ../nbs/10_audio_features.ipynb #8baff98e
+# %% ../nbs/10_audio_features.ipynb #1b0d7e9a
 def mono(
     wav,               # (n,), (n, channels) or (channels, n); integers count as PCM
     stereo='mean',     # 'mean' averages, 'released' picks a channel the way the authors' script does
@@ -42,7 +42,7 @@ def mono(
     if not np.isfinite(x).all(): raise TalkfaceError(f'The sound holds {int((~np.isfinite(x)).sum())} samples that are not numbers (NaN or infinite).')
     return x
 
-# %% ../nbs/10_audio_features.ipynb #c6be270f
+# %% ../nbs/10_audio_features.ipynb #cddf2a42
 @lru_cache(maxsize=8)
 def _sinc_bank(up, down, zeros=16):
     "One low-pass filter per output phase: `(up, taps)` and the reach in input samples."
@@ -53,7 +53,7 @@ def _sinc_bank(up, down, zeros=16):
     h = np.sinc(cut*t)*w
     return h/h.sum(1, keepdims=True), half
 
-# %% ../nbs/10_audio_features.ipynb #b73e94e4
+# %% ../nbs/10_audio_features.ipynb #3eb425d9
 def resample(x, sr, new=SR):
     "`x` (n,) at `sr` Hz -> float64 at `new` Hz, `ceil(n*new/sr)` samples."
     x = np.asarray(x, np.float64)
@@ -69,7 +69,7 @@ def resample(x, sr, new=SR):
         out[p::up][:len(y)] = y; out[p::up][len(y):] = 0
     return out[:n]
 
-# %% ../nbs/10_audio_features.ipynb #ecf94a7a
+# %% ../nbs/10_audio_features.ipynb #0dcb2045
 PEAK_FLOOR = 1e-4     # a clip quieter than -80 dB is treated as that loud
 
 def clip_gain(x):
@@ -79,7 +79,7 @@ def clip_gain(x):
     peak = float(np.abs(x - off).max()) if len(x) else 0.
     return off, 1./max(peak, PEAK_FLOOR)
 
-# %% ../nbs/10_audio_features.ipynb #df534575
+# %% ../nbs/10_audio_features.ipynb #1ff48592
 def level(
     x,              # (n,) samples
     gain=None,      # None: from the clip; a number: that factor, for streams
@@ -91,7 +91,7 @@ def level(
     if not np.isfinite(gain) or gain <= 0: raise TalkfaceError(f'gain must be a positive number, not {gain}.')
     return (np.asarray(x, np.float64) - (offset or 0.))*gain
 
-# %% ../nbs/10_audio_features.ipynb #96f83afb
+# %% ../nbs/10_audio_features.ipynb #894829b8
 def frames(x, win=WIN, hop=HOP):
     "Pre-emphasised pieces of `x` (n,) as a float64 tensor `(1+ceil((n-win)/hop), win)`."
     x = torch.as_tensor(np.ascontiguousarray(x), dtype=torch.float64)
@@ -100,7 +100,7 @@ def frames(x, win=WIN, hop=HOP):
     y = torch.nn.functional.pad(y, (0, (n-1)*hop + win - len(y)))
     return y.unfold(0, win, hop)
 
-# %% ../nbs/10_audio_features.ipynb #68b07d33
+# %% ../nbs/10_audio_features.ipynb #377a6f02
 @lru_cache(maxsize=4)
 def mel_bank(n=26, nfft=512, sr=SR):
     "Triangular mel filters `(n, nfft//2+1)`, float64, peak 1."
@@ -111,7 +111,7 @@ def mel_bank(n=26, nfft=512, sr=SR):
     up = (k-lo)/np.maximum(mid-lo, 1); down = (hi-k)/np.maximum(hi-mid, 1)
     return torch.from_numpy(np.where((k >= lo) & (k < mid), up, np.where((k >= mid) & (k < hi), down, 0.)))
 
-# %% ../nbs/10_audio_features.ipynb #645654ec
+# %% ../nbs/10_audio_features.ipynb #23d4bb85
 EPS = float(np.finfo(np.float64).eps)
 
 def power(x, nfft=512):
@@ -124,7 +124,7 @@ def fbank(x):
 
 def _log(p): return torch.log(torch.where(p == 0, torch.full_like(p, EPS), p))
 
-# %% ../nbs/10_audio_features.ipynb #0844520a
+# %% ../nbs/10_audio_features.ipynb #d1feef1f
 @lru_cache(maxsize=4)
 def dct_matrix(n=26, keep=13):
     "Orthonormal DCT-II rows `(keep, n)`."
@@ -132,7 +132,7 @@ def dct_matrix(n=26, keep=13):
     d = np.cos(np.pi*k*(2*i+1)/(2*n))*np.sqrt(2/n); d[0] /= np.sqrt(2)
     return torch.from_numpy(d)
 
-# %% ../nbs/10_audio_features.ipynb #b37a419c
+# %% ../nbs/10_audio_features.ipynb #5c7079ac
 def mfcc(x, bank=None, spec=None):
     "13 cepstral coefficients of every piece, the first replaced by log power: `(R, 13)`."
     spec = power(x) if spec is None else spec
@@ -141,7 +141,7 @@ def mfcc(x, bank=None, spec=None):
     c = bank @ dct_matrix().T*(1 + 11*torch.sin(math.pi*n/22))
     return torch.cat([_log(spec.sum(1, keepdim=True)), c[:, 1:]], 1)
 
-# %% ../nbs/10_audio_features.ipynb #e71e0767
+# %% ../nbs/10_audio_features.ipynb #423b0a9c
 def similarity(x, rows, lags, win=640):
     "s(lag) of `win` samples centred on each of `rows` (in hops of 10 ms): `(len(rows), lags)`, and each piece's power."
     half = win//2
@@ -156,7 +156,7 @@ def similarity(x, rows, lags, win=640):
     m = np.concatenate([2*tot, e[:, win-1-k] + tot - e[:, k-1]], 1)
     return 2*r/np.maximum(m, 1e-12), tot[:, 0]/win
 
-# %% ../nbs/10_audio_features.ipynb #613c16a8
+# %% ../nbs/10_audio_features.ipynb #d6ec1811
 def _candidates(s, lo, hi, k=5):
     "The `k` highest local maxima of `s` between the lags: refined lag `(R, k)`, height `(R, k)` (-inf: none)."
     c, l, r = s[:, lo:hi+1], s[:, lo-1:hi], s[:, lo+1:hi+2]
@@ -168,7 +168,7 @@ def _candidates(s, lo, hi, k=5):
     d = np.clip(.5*(y0-y2)/curve, -.5, .5)
     return at + lo + d, np.where(peak[row, at] > -np.inf, y1 - .25*(y0-y2)*d, -np.inf)
 
-# %% ../nbs/10_audio_features.ipynb #8ca61655
+# %% ../nbs/10_audio_features.ipynb #ef77ba13
 def _cheapest(cost, octave, jump=.5, flip=.14):
     "Viterbi over rows: `cost` (R, k+1), `octave` (R, k) log2 of the candidates; the last column is 'no voice'. Indices (R,)."
     R, K = cost.shape; acc = cost[0]; back = np.empty((R, K), np.int64)
@@ -180,14 +180,14 @@ def _cheapest(cost, octave, jump=.5, flip=.14):
     for t in range(R-1, 0, -1): path[t-1] = back[t, path[t]]
     return path
 
-# %% ../nbs/10_audio_features.ipynb #1a571fa2
+# %% ../nbs/10_audio_features.ipynb #cbd577b0
 def _lowpass(x, cut=1000., n=64):
     "Zero-phase windowed-sinc low-pass: breath noise has no period to find up there."
     t = np.arange(-n, n+1); h = np.sinc(2*cut/SR*t)*np.hanning(2*n+3)[1:-1]; h /= h.sum()
     m = 1 << (len(x) + 2*n).bit_length()
     return np.fft.irfft(np.fft.rfft(x, m)*np.fft.rfft(h, m), m)[n:n+len(x)]
 
-# %% ../nbs/10_audio_features.ipynb #5e630618
+# %% ../nbs/10_audio_features.ipynb #b804fd49
 def f0_yin(
     x,                  # (n,) samples at 16 kHz
     floor=71.,          # lowest pitch, Hz
@@ -211,7 +211,7 @@ def f0_yin(
     f0 = np.concatenate([f, np.zeros((R, 1))], 1)[np.arange(R), path]
     return np.where(f0 > 0, f0, 0.)
 
-# %% ../nbs/10_audio_features.ipynb #115cf0cb
+# %% ../nbs/10_audio_features.ipynb #18a8d4eb
 def has_harvest():
     "True where `pyworld` can be imported."
     try: import pyworld
@@ -224,7 +224,7 @@ def f0_harvest(x, floor=71., ceiling=800.):
     except Exception as e: raise TalkfaceError(f"f0='harvest' needs the package pyworld, which does not import here ({e}): pip install pyworld 'setuptools<82', or use f0='yin'.")
     return pyworld.harvest(np.ascontiguousarray(x, np.float64), SR, f0_floor=floor, f0_ceil=ceiling, frame_period=10.)[0]
 
-# %% ../nbs/10_audio_features.ipynb #bda92bf6
+# %% ../nbs/10_audio_features.ipynb #366c3644
 def pitch(
     x,              # (n,) samples at 16 kHz
     f0='auto',      # 'yin', 'harvest', 'auto' or a function x -> (rows,) Hz
@@ -234,7 +234,7 @@ def pitch(
     if f0 not in ('auto', 'yin', 'harvest'): raise TalkfaceError(f"f0 must be 'auto', 'yin' or 'harvest', not {f0!r}.")
     return f0_harvest(x) if f0 == 'harvest' or (f0 == 'auto' and has_harvest()) else f0_yin(x)
 
-# %% ../nbs/10_audio_features.ipynb #f5f5a3ab
+# %% ../nbs/10_audio_features.ipynb #6a1cafc0
 def fill_pitch(f0):
     "(filled pitch, voiced flag), both float64 `(R,)`: lines across gaps, ends held; all-unvoiced stays 0."
     f0 = np.asarray(f0, np.float64); v = f0 != 0
@@ -242,7 +242,7 @@ def fill_pitch(f0):
     i = np.arange(len(f0))
     return np.interp(i, i[v], f0[v]), v.astype(np.float64)
 
-# %% ../nbs/10_audio_features.ipynb #949f7820
+# %% ../nbs/10_audio_features.ipynb #c1259867
 def feature_rows(
     wav,               # samples, see `mono`
     sr=SR,             # Hz
@@ -266,7 +266,7 @@ def feature_rows(
     R = min(n, len(f))
     return np.concatenate([np.concatenate(out)[:R], f[:R, None], v[:R, None]], 1)
 
-# %% ../nbs/10_audio_features.ipynb #95b7bcc1
+# %% ../nbs/10_audio_features.ipynb #dcd78c01
 def power_from(x, nfft=512):
     "`power` of `x[1:]` where `x[0]` is the sample before: a piece from the middle of a recording."
     y = torch.as_tensor(x[1:] - 0.97*x[:-1], dtype=torch.float64)
@@ -274,7 +274,7 @@ def power_from(x, nfft=512):
     y = torch.nn.functional.pad(y, (0, (n-1)*HOP + WIN - len(y)))
     return torch.fft.rfft(y.unfold(0, WIN, HOP), nfft).abs().square()/nfft
 
-# %% ../nbs/10_audio_features.ipynb #e3b1674f
+# %% ../nbs/10_audio_features.ipynb #6805f7ab
 def acoustic_features(
     wav,               # samples, see `mono`
     sr=SR,             # Hz
@@ -290,7 +290,7 @@ def acoustic_features(
         n = np.asarray(wav).shape; raise TalkfaceError(f'The sound is {1000*max(n)/sr:.0f} ms long; a talking face needs at least one video frame (40 ms, better half a second).')
     return rows[:T*ROWS].reshape(T, ROWS, COLS).astype(np.float32)
 
-# %% ../nbs/10_audio_features.ipynb #9dba17ab
+# %% ../nbs/10_audio_features.ipynb #c2c65567
 def plot_features(a, ax=None):
     "Draw `(T, 4, 41)` or `(R, 41)` features: filter bank as an image, pitch over it where voiced."
     import matplotlib.pyplot as plt
@@ -300,7 +300,7 @@ def plot_features(a, ax=None):
     b = ax.twinx(); b.plot(t, np.where(r[:, 40] > .5, r[:, 39], np.nan), color='cyan', lw=1.5); b.set_ylabel('F0, Hz')
     return ax
 
-# %% ../nbs/10_audio_features.ipynb #ae100afc
+# %% ../nbs/10_audio_features.ipynb #b8bd74c4
 def silence_row(db=-60., f0=0.):
     "The expected row `(41,)`, float64, of white noise at `db` below full scale: no voice, pitch `f0` held."
     w = np.pi*np.arange(257)/256
@@ -308,7 +308,7 @@ def silence_row(db=-60., f0=0.):
     bank = _log(spec @ mel_bank().T)
     return np.concatenate([mfcc(None, bank, spec)[0].numpy(), bank[0].numpy(), [f0, 0.]])
 
-# %% ../nbs/10_audio_features.ipynb #0d9bc428
+# %% ../nbs/10_audio_features.ipynb #cde447c4
 def pad_window(
     a,             # (T, 4, 41) features
     num_w=5,       # frames to add on both sides
