@@ -6,7 +6,7 @@
 __all__ = ['attend', 'MultiheadAttention', 'PositionalEncoding', 'EncoderLayer', 'DecoderLayer', 'Stack', 'Transformer',
            'NormConv', 'DownResBlock2d', 'conv_stack', 'AVCT', 'pad_frame', 'attention_to_memory']
 
-# %% ../nbs/21_avct.ipynb #5ed8ae3c
+# %% ../nbs/21_avct.ipynb #77e3425b
 import math
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from .fomm import AntiAliasInterpolation2d
 
-# %% ../nbs/21_avct.ipynb #c76e2bce
+# %% ../nbs/21_avct.ipynb #4ec45a78
 def attend(q, # queries (...,n,d)
            k, # keys (...,m,d)
            v, # values (...,m,d)
@@ -23,7 +23,7 @@ def attend(q, # queries (...,n,d)
     w = (q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])).softmax(-1)
     return w @ v, w
 
-# %% ../nbs/21_avct.ipynb #cef0a539
+# %% ../nbs/21_avct.ipynb #11680dc0
 class MultiheadAttention(nn.Module):
     "Multi-head attention over (B,n,d), parameters named as in `torch.nn.MultiheadAttention`."
     def __init__(self, 
@@ -38,7 +38,7 @@ class MultiheadAttention(nn.Module):
         self.out_proj = nn.Linear(d, d)
         nn.init.xavier_uniform_(self.in_proj_weight); nn.init.zeros_(self.out_proj.bias)
 
-# %% ../nbs/21_avct.ipynb #da34d3b6
+# %% ../nbs/21_avct.ipynb #cb388ff5
 @patch
 def project(self:MultiheadAttention, x, memory=None):
     "Queries from `x`, keys and values from `memory` (or `x`), each (B,heads,n,d/heads)."
@@ -49,7 +49,7 @@ def project(self:MultiheadAttention, x, memory=None):
         parts = F.linear(x, W[:d], b[:d]), *F.linear(memory, W[d:], b[d:]).chunk(2, -1)
     return [p.unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in parts]
 
-# %% ../nbs/21_avct.ipynb #34a03d16
+# %% ../nbs/21_avct.ipynb #3d4d5c65
 @patch
 def forward(self:MultiheadAttention, x, memory=None):
     "Attend from `x` (B,n,d) over itself or over `memory` (B,m,d). With `record` the weights (B,heads,n,m) are kept."
@@ -58,7 +58,7 @@ def forward(self:MultiheadAttention, x, memory=None):
     else: y = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.)
     return self.out_proj(y.transpose(1, 2).flatten(2))
 
-# %% ../nbs/21_avct.ipynb #30be975c
+# %% ../nbs/21_avct.ipynb #ce5d13b2
 class PositionalEncoding(nn.Module):
     "A fixed table (1,n,d) of sines and cosines; row i stands for place i of the window."
     def __init__(self, d:int, n=20):
@@ -69,7 +69,7 @@ class PositionalEncoding(nn.Module):
         self.register_buffer('pos_table', t.float()[None])
     def forward(self, n:int): return self.pos_table[:,:n]
 
-# %% ../nbs/21_avct.ipynb #0eeca8b7
+# %% ../nbs/21_avct.ipynb #f65c5689
 class EncoderLayer(nn.Module):
     "Self-attention and a feed-forward part over (B,n,d)."
     def __init__(self, d, heads, dff, dropout=.1, normalize_before=False):
@@ -86,7 +86,7 @@ class EncoderLayer(nn.Module):
         x = self.around(x, self.norm1, self.self_attn)
         return self.around(x, self.norm2, self.feed)
 
-# %% ../nbs/21_avct.ipynb #afc841f1
+# %% ../nbs/21_avct.ipynb #401bd7d9
 class DecoderLayer(EncoderLayer):
     "Self-attention, attention over the encoder's `memory`, and a feed-forward part."
     def __init__(self, d, heads, dff, dropout=.1, normalize_before=False):
@@ -98,7 +98,7 @@ class DecoderLayer(EncoderLayer):
         x = self.around(x, self.norm2, lambda y: self.multihead_attn(y, memory))
         return self.around(x, self.norm3, self.feed)
 
-# %% ../nbs/21_avct.ipynb #62cee29f
+# %% ../nbs/21_avct.ipynb #e7e19602
 class Stack(nn.Module):
     "Layers in a row, and perhaps a last normalisation (kept under the checkpoint's names `layers`, `norm`)."
     def __init__(self, layers, norm=None):
@@ -106,7 +106,7 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(layers)
         if norm is not None: self.norm = norm
 
-# %% ../nbs/21_avct.ipynb #b81ebd56
+# %% ../nbs/21_avct.ipynb #ad3c5c8e
 class Transformer(nn.Module):
     "Encoder over `src`, decoder over `query`; all (B,n,d)."
     def __init__(self, d_model=512, nhead=8, num_encoder_layers=6, num_decoder_layers=6,
@@ -118,7 +118,7 @@ class Transformer(nn.Module):
         for p in self.parameters():
             if p.dim() > 1: nn.init.xavier_uniform_(p)
 
-# %% ../nbs/21_avct.ipynb #8db624df
+# %% ../nbs/21_avct.ipynb #ec4cbaf9
 @patch
 def encode(self:Transformer, src, pos):
     "Memory (B,n,d) of `src` (B,n,d) with places `pos` (1,n,d)."
@@ -126,7 +126,7 @@ def encode(self:Transformer, src, pos):
     for l in self.encoder.layers: x = l(x)
     return self.encoder.norm(x) if hasattr(self.encoder, 'norm') else x
 
-# %% ../nbs/21_avct.ipynb #a22c7c46
+# %% ../nbs/21_avct.ipynb #efcec334
 @patch
 def forward(self:Transformer, src, query, pos):
     "Decoder outputs of every layer, normalised: (layers,B,n,d), and the memory (B,n,d)."
@@ -134,7 +134,7 @@ def forward(self:Transformer, src, query, pos):
     for l in self.decoder.layers: x = l(x, memory); outs.append(self.decoder.norm(x))
     return torch.stack(outs), memory
 
-# %% ../nbs/21_avct.ipynb #4200fa79
+# %% ../nbs/21_avct.ipynb #7e73ec49
 class NormConv(nn.Module):
     "BatchNorm, LeakyReLU 0.2 (unless `act=False`), convolution."
     def __init__(self, cin, cout, k=3, act=True):
@@ -145,7 +145,7 @@ class NormConv(nn.Module):
         x = self.layers['norm'](x)
         return self.layers['conv'](F.leaky_relu(x, .2) if self.act else x)
 
-# %% ../nbs/21_avct.ipynb #b1808725
+# %% ../nbs/21_avct.ipynb #a8e3868c
 class DownResBlock2d(nn.Module):
     "Residual block that halves height and width: (N,cin,h,w) -> (N,cout,h/2,w/2)."
     def __init__(self, cin:int, cout:int):
@@ -157,13 +157,13 @@ class DownResBlock2d(nn.Module):
         s = self.conv_block_s(x) if hasattr(self, 'conv_block_s') else x
         return F.avg_pool2d(self.conv_block_1(self.conv_block_0(x)) + s, 2)
 
-# %% ../nbs/21_avct.ipynb #7ee3c738
+# %% ../nbs/21_avct.ipynb #44792b91
 def conv_stack(cin:int, widths): 
     "The blocks of one branch as a `Sequential`: (N,cin,64,64) -> (N,widths[-1],2,2)."
     ws = [cin, *widths]
     return nn.Sequential(*[DownResBlock2d(a, b) for a, b in zip(ws, ws[1:])])
 
-# %% ../nbs/21_avct.ipynb #c2940400
+# %% ../nbs/21_avct.ipynb #4335a634
 class AVCT(nn.Module):
     "Key points and Jacobians of a frame from a window of phonemes, head poses and acoustic features."
     def __init__(self, 
@@ -181,16 +181,17 @@ class AVCT(nn.Module):
                  pose_map='blur', # 'blur' (grey 64x64, 0..255) or 'binary64' (0/1)
                  n_phones=41, # size of the phoneme table
                  sil=31, # index of silence
+                 side=64, # of the pictures that the conv blocks see; small weights use 32
                  audio_stats=None): # (mean, std) of the 41 acoustic columns, 2x41 numbers, for weights that were trained on standardised sound
         super().__init__()
         self.config = dict(num_kp=num_kp, num_w=num_w, embedding_dim=embedding_dim, d_model=d_model, nhead=nhead, num_layers=num_layers,
             dim_feedforward=dim_feedforward, dropout=dropout, widths=tuple(widths), fr_channels=fr_channels,
-            normalize_before=normalize_before, pose_map=pose_map, n_phones=n_phones, sil=sil)
+            normalize_before=normalize_before, pose_map=pose_map, n_phones=n_phones, sil=sil, side=side)
         if widths[-1] != d_model: raise ValueError(f'widths[-1]={widths[-1]} must equal d_model={d_model}.')
         if pose_map not in ('blur','binary64'): raise ValueError(f"pose_map={pose_map!r} is neither 'blur' nor 'binary64'.")
         if audio_stats is not None: self.config['audio_stats'] = audio_stats = torch.as_tensor(audio_stats).float().tolist()
         self.register_buffer('audio_stats', None if audio_stats is None else torch.tensor(audio_stats), persistent=False)
-        self.num_kp, self.num_w, self.fr_channels, self.pose_map, self.sil = num_kp, num_w, fr_channels, pose_map, sil
+        self.num_kp, self.num_w, self.fr_channels, self.pose_map, self.sil, self.side = num_kp, num_w, fr_channels, pose_map, sil, side
         self.embedding = nn.Embedding(n_phones, embedding_dim)
         self.pos_enc = PositionalEncoding(d_model, 20)
         self.down_pose = AntiAliasInterpolation2d(1, 0.25)
@@ -202,7 +203,7 @@ class AVCT(nn.Module):
         self.kp, self.jacobian = nn.Linear(d_model, 2*num_kp), nn.Linear(d_model, 4*num_kp)
         nn.init.zeros_(self.jacobian.weight); self.jacobian.bias.data.copy_(torch.eye(2).flatten().repeat(num_kp))
 
-# %% ../nbs/21_avct.ipynb #c927968a
+# %% ../nbs/21_avct.ipynb #ae20ceb1
 @patch
 def reduce_pose_maps(self:AVCT, maps):
     "Pose maps (N,1,256,256) of values 0/255 to (N,1,64,64), as the `pose_map` switch says; maps already at 64 pass."
@@ -210,16 +211,17 @@ def reduce_pose_maps(self:AVCT, maps):
     if maps.shape[-1] != 256: raise ValueError(f'Pose maps must be 256 (or reduced, 64) pixels wide, not {maps.shape[-1]}.')
     return self.down_pose(maps) if self.pose_map == 'blur' else maps[...,::4,::4]/255
 
-# %% ../nbs/21_avct.ipynb #f5001547
+# %% ../nbs/21_avct.ipynb #73da8131
 @patch
 def phoneme_pictures(self:AVCT, ph, maps):
     "The encoder branch's input pictures (N,2,64,64)."
     e = self.embedding(ph)
     s = math.isqrt(e.shape[-1])
-    e = F.interpolate(e.view(-1, 1, s, s), size=64)
-    return torch.cat([self.reduce_pose_maps(maps.to(e.dtype)), e], 1)
+    e = F.interpolate(e.view(-1, 1, s, s), size=self.side)
+    maps = self.reduce_pose_maps(maps.to(e.dtype))
+    return torch.cat([F.adaptive_avg_pool2d(maps, self.side) if self.side != 64 else maps, e], 1)
 
-# %% ../nbs/21_avct.ipynb #229b626c
+# %% ../nbs/21_avct.ipynb #a8305353
 @patch
 def encode_phonemes(self:AVCT,
                     ph, # phoneme indices (N,)
@@ -227,7 +229,7 @@ def encode_phonemes(self:AVCT,
     "One vector for the phoneme and pose of each frame: (N,d)."
     return self.feature_extract(self.phoneme_pictures(ph, pose_maps)).mean((2,3))
 
-# %% ../nbs/21_avct.ipynb #a2693df0
+# %% ../nbs/21_avct.ipynb #a6c71ed5
 @patch
 def audio_pictures(self:AVCT, audio, feature_map):
     "The decoder branch's input pictures (N,2*fr_channels,64,64)."
@@ -235,12 +237,13 @@ def audio_pictures(self:AVCT, audio, feature_map):
     if C not in (self.fr_channels, self.fr_channels+3):
         raise ValueError(f'The feature map has {C} channels, this model was made for {self.fr_channels}.')
     if self.audio_stats is not None: audio = (audio-self.audio_stats[0])/self.audio_stats[1]
-    a = F.interpolate(self.audio_embedding(audio[:,None]), size=64)
+    a = F.interpolate(self.audio_embedding(audio[:,None]), size=self.side)
     f = feature_map[:,:self.fr_channels]
-    if f.shape[-1] != 64: f = F.interpolate(f, size=64)
+    if f.shape[-1] > self.side: f = F.adaptive_avg_pool2d(f, self.side)
+    elif f.shape[-1] < self.side: f = F.interpolate(f, size=self.side)
     return torch.cat([a, f.expand(len(a), -1, -1, -1)], 1)
 
-# %% ../nbs/21_avct.ipynb #befac89d
+# %% ../nbs/21_avct.ipynb #58d6adf5
 @patch
 def encode_audio(self:AVCT,
                  audio, # acoustic features (N,4,41)
@@ -248,7 +251,7 @@ def encode_audio(self:AVCT,
     "One vector for the sound and face of each frame: (N,d)."
     return self.decodefeature_extract(self.audio_pictures(audio, feature_map)).mean((2,3))
 
-# %% ../nbs/21_avct.ipynb #94a7aa50
+# %% ../nbs/21_avct.ipynb #51981e4e
 @patch
 def transform(self:AVCT, f_ph, f_ra):
     "Key points of the middle frame from windows `f_ph`, `f_ra` (B,11,d): value (B,10,2), jacobian (B,10,2,2)."
@@ -256,7 +259,7 @@ def transform(self:AVCT, f_ph, f_ra):
     y = hs[-1][:, self.num_w]
     return dict(value=self.kp(y).view(-1, self.num_kp, 2), jacobian=self.jacobian(y).view(-1, self.num_kp, 2, 2))
 
-# %% ../nbs/21_avct.ipynb #25ca6d30
+# %% ../nbs/21_avct.ipynb #eab56d67
 @patch
 def windows(self:AVCT, f_ph, f_ra):
     "Slide over (B,N,d): key points of the N-10 frames that have a whole window, value (B,N-10,10,2), jacobian (B,N-10,10,2,2)."
@@ -265,7 +268,7 @@ def windows(self:AVCT, f_ph, f_ra):
     slide = lambda f: f.unfold(1, w, 1).transpose(2, 3).reshape(-1, w, d)
     return {k: v.unflatten(0, (B, N-w+1)) for k, v in self.transform(slide(f_ph), slide(f_ra)).items()}
 
-# %% ../nbs/21_avct.ipynb #523ade86
+# %% ../nbs/21_avct.ipynb #7c3ed1cf
 @patch
 def forward(self:AVCT,
             ph, # (B,L) phoneme indices, L >= 11
@@ -279,7 +282,7 @@ def forward(self:AVCT,
     kp = self.windows(f_ph, f_ra)
     return {k: v[:,0] for k, v in kp.items()} if L == 2*self.num_w+1 else kp
 
-# %% ../nbs/21_avct.ipynb #173f629a
+# %% ../nbs/21_avct.ipynb #3ab2e33c
 def pad_frame(audio, # (T,4,41)
               last:bool, # the frame after the clip instead of the one before
               pad_audio='zero', # 'zero', 'edge' or 'silence'
@@ -292,12 +295,12 @@ def pad_frame(audio, # (T,4,41)
     if silence is None: raise ValueError("pad_audio='silence' needs the features of silence.")
     return torch.as_tensor(silence, dtype=audio.dtype, device=audio.device).expand(1, *audio.shape[1:])
 
-# %% ../nbs/21_avct.ipynb #177c4441
+# %% ../nbs/21_avct.ipynb #06db72fe
 def _chunks(f, n, batch):
     "f(slice) over `n` frames in pieces, joined."
     return torch.cat([f(slice(i, min(i+batch, n))) for i in range(0, n, batch)])
 
-# %% ../nbs/21_avct.ipynb #6ff400bc
+# %% ../nbs/21_avct.ipynb #089157fb
 @patch
 def encode_frames(self:AVCT, ph, pose_maps, audio, feature_map, batch=64):
     "Vectors f_ph and f_ra (N,d) of N frames, each frame once."
@@ -305,7 +308,7 @@ def encode_frames(self:AVCT, ph, pose_maps, audio, feature_map, batch=64):
     return (_chunks(lambda s: self.encode_phonemes(ph[s], pose_maps[s]), len(ph), batch),
             _chunks(lambda s: self.encode_audio(audio[s], fm(s)), len(ph), batch))
 
-# %% ../nbs/21_avct.ipynb #9ea5410e
+# %% ../nbs/21_avct.ipynb #e203bb42
 @patch
 def sequence(self:AVCT,
              ph, # (T,) phoneme indices
@@ -330,7 +333,7 @@ def sequence(self:AVCT,
     outs = [self.windows(f_ph[i[s:s+batch+2*w]][None], f_ra[i[s:s+batch+2*w]][None]) for s in range(0, n, batch)]
     return {k: torch.cat([o[k][0] for o in outs]) for k in outs[0]}
 
-# %% ../nbs/21_avct.ipynb #9a4c873f
+# %% ../nbs/21_avct.ipynb #8c8abcd3
 @patch
 def rest(self:AVCT,
          pose_map, # (1,256,256) or reduced (1,64,64), of the portrait's pose
@@ -342,7 +345,7 @@ def rest(self:AVCT,
     a = torch.zeros(4, 41) if silence is None else torch.as_tensor(silence, dtype=torch.float32).expand(4, 41)
     return self.sequence(torch.tensor([self.sil], device=dev), pose_map[None].to(dev), a[None].to(dev, self.kp.weight.dtype), feature_map, 'edge')
 
-# %% ../nbs/21_avct.ipynb #93806d46
+# %% ../nbs/21_avct.ipynb #9383eb38
 @torch.no_grad()
 def attention_to_memory(net, # an `AVCT`
                         f_ph, # windows (B,11,d)

@@ -6,7 +6,7 @@
 __all__ = ['toy_speaker', 'flat', 'ridge', 'centred', 'fit_readout', 'spoken_correlation', 'linear_inputs', 'feature_stats',
            'fit_linear', 'sequence_batch', 'distill_loss', 'train_avct', 'predict_clip']
 
-# %% ../nbs/30_bst_training.ipynb #5865ba91
+# %% ../nbs/30_bst_training.ipynb #5a601ad8
 import math, time
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from torch import nn
 
 from .core import get_device, progress, writing
 
-# %% ../nbs/30_bst_training.ipynb #0b5f183a
+# %% ../nbs/30_bst_training.ipynb #2ccab70c
 def toy_speaker(n_clips=12, T=48, seed=0):
     "Synthetic clips in the form the trainer eats (see `train_avct`), with a known law from phonemes to the mouth."
     rng = np.random.default_rng(seed); openness = {31:0.,21:0.,0:1.,16:.4}; clips = []
@@ -31,10 +31,10 @@ def toy_speaker(n_clips=12, T=48, seed=0):
         pm = np.zeros((T,1,64,64),np.uint8)
         for t in range(T): pm[t,0,int(32+60*nod[t])] = 200
         clips.append(dict(features=a,labels=ph.astype(np.int64),pose_maps=pm,value=k,jacobian=j,gap=g,
-                          feature_map=np.zeros((1,8,64,64),np.float16),spoken=ph!=31))
+                          feature_map=np.zeros((1,4,64,64),np.float16),spoken=ph!=31))
     return clips
 
-# %% ../nbs/30_bst_training.ipynb #aa567f9b
+# %% ../nbs/30_bst_training.ipynb #26a3548c
 def flat(value, jacobian): # (...,10,2), (...,10,2,2)
     "Key points and Jacobians as 60 numbers (...,60)."
     cat = torch.cat if isinstance(value,torch.Tensor) else np.concatenate
@@ -45,7 +45,7 @@ def ridge(x, y, alpha=1.):
     x,y = np.asarray(x,np.float64),np.asarray(y,np.float64)
     return np.linalg.solve(x.T@x+alpha*np.eye(x.shape[1]),x.T@y)
 
-# %% ../nbs/30_bst_training.ipynb #ef2e39de
+# %% ../nbs/30_bst_training.ipynb #90486d34
 def centred(c):
     "The 60 numbers of a clip minus their median, (T,60)."
     z = flat(c['value'],c['jacobian']).astype(np.float64); return z-np.median(z,0)
@@ -56,14 +56,14 @@ def fit_readout(clips, alpha=1.):
     w = ridge(x,y[:,None],alpha*1e-3*len(x)*x.var())[:,0]
     return w.astype(np.float32), 1-((x@w-y)**2).sum()/(y**2).sum()
 
-# %% ../nbs/30_bst_training.ipynb #35cf1238
+# %% ../nbs/30_bst_training.ipynb #41d4812d
 def spoken_correlation(real, made, spoken):
     "Pearson correlation of two mouth openings (T,) where `spoken` (T,) is true; nan when nothing varies."
     n = min(len(real),len(made),len(spoken)); a,b = (np.asarray(x[:n],np.float64)[np.asarray(spoken[:n],bool)] for x in (real,made))
     if len(a)<3 or a.std()<1e-9 or b.std()<1e-9: return float('nan')
     return float(np.corrcoef(a,b)[0,1])
 
-# %% ../nbs/30_bst_training.ipynb #c43e1d78
+# %% ../nbs/30_bst_training.ipynb #cf1602f2
 def linear_inputs(c, stats=None, num_w=5):
     "Windows of 11 frames of phoneme one-hots and standardised acoustic columns: (T,11*(41+164))."
     a = c['features'].reshape(len(c['features']),-1,41)
@@ -84,7 +84,7 @@ def fit_linear(clips, alpha=300.):
     def apply(c): z = linear_inputs(c,stats)@w; return z-np.median(z,0)
     return apply
 
-# %% ../nbs/30_bst_training.ipynb #910d9f1a
+# %% ../nbs/30_bst_training.ipynb #05c45bdb
 def sequence_batch(clips, batch, T, stats, rng, num_w=5, silence=None, augment=True, p_mute=.1):
     "Random sequences: dict of tensors ph (B,L), pose_maps (B,L,1,64,64), audio (B,L,4,41), feature_map (B,C,64,64) and targets over the middle T frames."
     out = {k:[] for k in ('ph','pose_maps','audio','feature_map','value','jacobian','gap')}
@@ -95,31 +95,36 @@ def sequence_batch(clips, batch, T, stats, rng, num_w=5, silence=None, augment=T
         if augment:
             shift = rng.normal(0,.4,41)*stats[1]; shift[39] = rng.normal(0,1.5)*stats[1][39]; shift[40] = 0
             a = a+shift.astype(np.float32)
-            if rng.random()<p_mute: a[:] = stats[0] if silence is None else silence
-        a[~inside] = stats[0] if silence is None else silence
+            if rng.random()<p_mute: a[:] = stats[0]
+        if silence is not None:                       # what stands beyond the ends, the clip's own pitch held
+            q = np.array(silence,np.float32).reshape(-1,41).repeat(4//np.asarray(silence).reshape(-1,41).shape[0],0); q[:,39] = c['features'][0,0,39]
+            if augment and rng.random()<.2: a[c['labels'][j]==31] = q
+            a[~inside] = q
+        else: a[~inside] = stats[0]
         out['ph'].append(np.where(inside,c['labels'][j],31)); out['audio'].append(a); out['pose_maps'].append(c['pose_maps'][j])
         out['feature_map'].append(c['feature_map'][rng.integers(len(c['feature_map']))])
         for k in ('value','jacobian','gap'): out[k].append(c[k][mid])
     out = {k:torch.as_tensor(np.stack(v)) for k,v in out.items()}
     return {k:v if k=='ph' else v.float() for k,v in out.items()}
 
-# %% ../nbs/30_bst_training.ipynb #b31a928f
-def distill_loss(kp, seq, spread, readout=None, gap_weight=1., speed_weight=.5):
-    "Key points, Jacobians and their frame-to-frame changes against E_kd's, in units of their spread (60,), and the mouth reading: dict of scalars."
+# %% ../nbs/30_bst_training.ipynb #47c49d7a
+def distill_loss(kp, seq, spread, readout=None, gap_weight=1., speed_weight=.5, place_weight=.1):
+    "Motion, frame-to-frame change and (little) place of key points and Jacobians against E_kd's, in units of their spread (60,), and the mouth reading: dict of scalars."
     y,t = flat(kp['value'].float(),kp['jacobian'].float()),flat(seq['value'],seq['jacobian']); e = (y-t)/spread
-    out = dict(value=e[...,:20].abs().mean(),jacobian=e[...,20:].abs().mean(),speed=speed_weight*e.diff(dim=1).abs().mean())
+    move = e-e.mean(1,keepdim=True)
+    out = dict(value=move[...,:20].abs().mean(),jacobian=move[...,20:].abs().mean(),speed=speed_weight*e.diff(dim=1).abs().mean(),place=place_weight*e.mean(1).abs().mean())
     if readout is not None:
-        m = ((y-t)@readout); out['mouth'] = gap_weight*m.abs().mean()/(seq['gap'].std()+1e-4)
+        m = (y-t)@readout; m = m-m.mean(1,keepdim=True); out['mouth'] = gap_weight*m.abs().mean()/(seq['gap'].std()+1e-4)
     return out
 
-# %% ../nbs/30_bst_training.ipynb #4307e02a
+# %% ../nbs/30_bst_training.ipynb #6bd809b1
 def train_avct(
     model, # `AVCT`, trained in place
     clips, # dicts: features (T,4,41), labels (T,), pose_maps (T,1,64,64), value (T,10,2), jacobian (T,10,2,2), gap (T,), feature_map (n,C,64,64)
     steps=None, minutes=None, # stop at whichever comes first
     T=24, batch=8, lr=5e-4, # frames and sequences of a step; peak learning rate
     readout=None, # of `fit_readout`; None leaves the mouth term out
-    silence=None, # acoustic row(s) that stand for silence beyond the ends
+    silence=None, # (4,41) or (41,) that stands for silence beyond the ends, see `audio_features.silence_row`; its pitch is held from the clip
     out=None, device=None, amp=True, seed=0, every=120, # folder for the checkpoint; seconds between checkpoints
     augment=True, # random timbre
 ):
@@ -152,12 +157,13 @@ def train_avct(
     spent += time.time()-t0; save(); bar.close(); model.eval()
     return log
 
-# %% ../nbs/30_bst_training.ipynb #bb34c011
+# %% ../nbs/30_bst_training.ipynb #39b68ebf
 @torch.no_grad()
 def predict_clip(model, c, silence=None):
     "AVCT's key points over a clip in the trainer's form, with its own poses: value (T,10,2), jacobian (T,10,2,2), numpy."
     dev = next(model.parameters()).device
     pad = 'edge' if silence is None else 'silence'
+    if silence is not None: silence = np.array(silence,np.float32); silence[...,39] = c['features'][0,0,39]
     kp = model.sequence(torch.as_tensor(c['labels']).to(dev),torch.as_tensor(c['pose_maps']).float().to(dev),torch.as_tensor(c['features']).float().to(dev),
                         torch.as_tensor(c['feature_map'][:1]).float().to(dev),pad_audio=pad,silence=silence)
     return {k:v.float().cpu().numpy() for k,v in kp.items()}

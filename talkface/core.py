@@ -7,17 +7,17 @@ __all__ = ['TalkfaceError', 'asset', 'weights_path', 'cache_dir', 'writing', 'pr
            'seed_everything', 'Preset', 'preset', 'full_config', 'Checkpoint', 'save_checkpoint', 'load_checkpoint',
            'load_into']
 
-# %% ../nbs/00_core.ipynb #5bcf0f0e
+# %% ../nbs/00_core.ipynb #492b62ea
 import contextlib, errno, hashlib, json, os, random, re, struct
 from dataclasses import dataclass, replace, asdict
 from importlib import resources
 from pathlib import Path
 
-# %% ../nbs/00_core.ipynb #014023a1
+# %% ../nbs/00_core.ipynb #28b63445
 class TalkfaceError(Exception):
     "A mistake of the input, told in one sentence that says what to do."
 
-# %% ../nbs/00_core.ipynb #fe30df46
+# %% ../nbs/00_core.ipynb #d98f9f50
 def _bundled(folder, name):
     "Path of `name` in the package's `folder`."
     p = Path(str(resources.files('talkface')))/folder
@@ -25,19 +25,19 @@ def _bundled(folder, name):
     have = ', '.join(sorted(o.name for o in p.glob('*') if not o.name.startswith('.'))) or 'nothing'
     raise TalkfaceError(f"there is no bundled {folder}/{name}; the package carries {have}")
 
-# %% ../nbs/00_core.ipynb #4e312cad
+# %% ../nbs/00_core.ipynb #7e9902ef
 def asset(name:str # file name, such as 'portrait.png'
          ) -> Path:
     "A bundled picture, sound or text."
     return _bundled('assets', name)
 
-# %% ../nbs/00_core.ipynb #ae723dca
+# %% ../nbs/00_core.ipynb #3359feb9
 def weights_path(name:str # 'name' or 'name.safetensors'
                 ) -> Path:
     "A bundled weight file."
     return _bundled('weights', name if Path(name).suffix else f'{name}.safetensors')
 
-# %% ../nbs/00_core.ipynb #3e1a5266
+# %% ../nbs/00_core.ipynb #15dc8f49
 def cache_dir() -> Path:
     "Folder for downloads: `TALKFACE_CACHE`, else the user's cache folder; made when missing."
     base = os.environ.get('TALKFACE_CACHE') or Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'talkface'
@@ -46,7 +46,7 @@ def cache_dir() -> Path:
     except OSError as e: raise TalkfaceError(f"the cache folder {base} cannot be made ({e.strerror}); set TALKFACE_CACHE to one that can") from e
     return base
 
-# %% ../nbs/00_core.ipynb #984fe1c2
+# %% ../nbs/00_core.ipynb #9a1cf42b
 _ioerr = {errno.ENOSPC: "the disk is full; free some space or choose another folder",
           errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
           errno.EACCES: "permission is denied; choose a folder that you may write to",
@@ -63,7 +63,7 @@ def _cannot_write(path, e):
     why = _ioerr.get(getattr(e, 'errno', None))
     return why and TalkfaceError(f"cannot write {path}: {why}")
 
-# %% ../nbs/00_core.ipynb #c0c43848
+# %% ../nbs/00_core.ipynb #7bfa3ad2
 def _free_sibling(path):
     "An unused temporary name beside `path` with the same suffix, created empty."
     for i in range(100):
@@ -73,7 +73,7 @@ def _free_sibling(path):
             return tmp
     raise TalkfaceError(f"cannot write {path}: its folder is full of unfinished copies (.partial); delete them")
 
-# %% ../nbs/00_core.ipynb #fb3d4f82
+# %% ../nbs/00_core.ipynb #a5baf345
 @contextlib.contextmanager
 def writing(path:str # where the finished file goes
            ):
@@ -90,7 +90,7 @@ def writing(path:str # where the finished file goes
         if isinstance(e, OSError) and (told := _cannot_write(path, e)): raise told from e
         raise
 
-# %% ../nbs/00_core.ipynb #04ceacb1
+# %% ../nbs/00_core.ipynb #66766410
 def progress(it=None,        # what to loop over
              total:int=None, # its length, when it has none itself
              desc:str='',    # what is being done
@@ -100,7 +100,7 @@ def progress(it=None,        # what to loop over
     from tqdm.auto import tqdm
     return tqdm(it, total=total, desc=desc, leave=leave, delay=2)
 
-# %% ../nbs/00_core.ipynb #7f84ce55
+# %% ../nbs/00_core.ipynb #266ee30a
 def sha256(path:str # a file
           ) -> str:
     "The SHA-256 of a file, as 64 hexadecimal digits."
@@ -109,7 +109,7 @@ def sha256(path:str # a file
         while block := f.read(1 << 20): h.update(block)
     return h.hexdigest()
 
-# %% ../nbs/00_core.ipynb #8c745fd5
+# %% ../nbs/00_core.ipynb #9030b941
 def fetch(url:str,    # where the file is
           sha256:str, # what it must hash to
           path:str    # where it goes
@@ -129,7 +129,7 @@ def fetch(url:str,    # where the file is
         if h.hexdigest() != want: raise TalkfaceError(f"{url} has hash {h.hexdigest()[:12]}…, not {want[:12]}…; it was damaged or replaced, so it was not kept")
     return path
 
-# %% ../nbs/00_core.ipynb #cf6ed55c
+# %% ../nbs/00_core.ipynb #b0b4ce82
 def get_device(device:str=None # 'cpu', 'cuda', 'cuda:1', 'mps'; None takes a GPU of CUDA's when there is one
               ):
     "The `torch.device` to compute on."
@@ -141,14 +141,14 @@ def get_device(device:str=None # 'cpu', 'cuda', 'cuda:1', 'mps'; None takes a GP
     if (d.index or 0) >= n: raise TalkfaceError(f"device {device} is not on this machine ({n} of kind {d.type} found); use cpu")
     return d
 
-# %% ../nbs/00_core.ipynb #0ad07fed
+# %% ../nbs/00_core.ipynb #6a1d3f01
 def seed_everything(seed:int # any integer
                    ):
     "Seed Python, NumPy and torch."
     import numpy as np, torch
     random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed % 2**63)
 
-# %% ../nbs/00_core.ipynb #34a1e9fb
+# %% ../nbs/00_core.ipynb #2d92cd97
 @dataclass(frozen=True)
 class Preset:
     "All switches on which the released program, the paper and good sense differ."
@@ -169,9 +169,9 @@ class Preset:
     T:int = 24                  # frames of one training sequence
     head_loss:str = 'ssim'      # of the head motion: 'ssim' or 'l1'
 
-# %% ../nbs/00_core.ipynb #3df3fa3f
+# %% ../nbs/00_core.ipynb #5c29589f
 _presets = {'released': {}, 'paper': dict(pose_map='binary64', fr_channels=32, stereo='mean', f0='auto'),
-            'best': dict(pad_audio='silence', label='majority', pose_lag=0, anchor='silence', rounding='round', stereo='mean', f0='auto')}
+            'best': dict(pad_audio='silence', label='majority', pose_lag=0, anchor='silence', rounding='round', stereo='mean', f0='yin')}
 
 def preset(name:str='best', # 'released', 'paper' or 'best', or a `Preset`
            **changes        # fields to set otherwise
@@ -183,7 +183,7 @@ def preset(name:str='best', # 'released', 'paper' or 'best', or a `Preset`
     if unknown := sorted(set(changes)-set(asdict(name))): raise TalkfaceError(f"a preset has no field {unknown[0]!r}; it has {', '.join(asdict(name))}")
     return replace(name, **changes)
 
-# %% ../nbs/00_core.ipynb #12d8c73d
+# %% ../nbs/00_core.ipynb #53641d64
 def full_config(image_channels:int=1 # what the head motion predictor looks at: 1 pose map, 3 RGB
                ) -> dict:
     "Constructor arguments of the full-size networks (vox-256), for each sub-model."
@@ -197,7 +197,7 @@ def full_config(image_channels:int=1 # what the head motion predictor looks at: 
                           dropout=.1, widths=(32,64,128,256,512), fr_channels=35),
             'audio2pose': dict(image_channels=image_channels, width=64, hidden=256, layers=(3,4,6,3))}
 
-# %% ../nbs/00_core.ipynb #95a20580
+# %% ../nbs/00_core.ipynb #c60b9a35
 class Checkpoint(dict):
     "Sub-model name -> state_dict, with `.config`, `.kind` and `.path`."
     def __init__(self, states=(), config=None, kind='talkface', path=None):
@@ -207,7 +207,7 @@ class Checkpoint(dict):
         parts = ', '.join(f"{k} {sum(v.numel() for v in sd.values())/1e6:.2f} M in {len(sd)}" for k, sd in self.items())
         return f"Checkpoint({self.kind}: {parts})"
 
-# %% ../nbs/00_core.ipynb #fcf59c2c
+# %% ../nbs/00_core.ipynb #40dd4e71
 def _shrink(key, t, half):
     "A contiguous CPU copy of `t`, in half precision where that loses nothing that matters."
     t = t.detach().cpu().contiguous()
@@ -232,7 +232,7 @@ def save_checkpoint(path:str,      # a .safetensors file
             raise
     return Path(path)
 
-# %% ../nbs/00_core.ipynb #17d3e244
+# %% ../nbs/00_core.ipynb #f18c82df
 def _magic(path):
     "What the first bytes say: 'safetensors', 'torch' or None."
     with open(path, 'rb') as f: head = f.read(10)
@@ -248,7 +248,7 @@ def _read_torch(path):
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as e:
         raise TalkfaceError(f"{path} is a damaged or truncated torch file; download it again") from e
 
-# %% ../nbs/00_core.ipynb #bb6cfb3d
+# %% ../nbs/00_core.ipynb #de6c33e8
 def _float(sd):
     "Tensors of a state_dict, floats in 32 bits, without DataParallel's `module.`"
     return {k.removeprefix('module.'): v.float() if v.is_floating_point() else v for k, v in sd.items() if hasattr(v, 'is_floating_point')}
@@ -267,7 +267,7 @@ def _from_safetensors(path):
         states.setdefault(n, {})[key] = v
     return Checkpoint({n: _float(sd) for n, sd in states.items()}, meta['config'], 'talkface', Path(path))
 
-# %% ../nbs/00_core.ipynb #4b8470e3
+# %% ../nbs/00_core.ipynb #ea60076b
 _models = 'kp_detector', 'generator', 'ph2kp', 'audio2pose', 'audio2kp', 'discriminator'
 
 def _official(d, path):
@@ -286,7 +286,7 @@ def _official(d, path):
     rgb = any(k.startswith('em_img.') for k in states.get('audio2pose', ()))
     return Checkpoint(states, full_config(3 if rgb else 1), kind, Path(path))
 
-# %% ../nbs/00_core.ipynb #3e9ac165
+# %% ../nbs/00_core.ipynb #720eed4f
 def load_checkpoint(path:str # our .safetensors or an official torch file
                    ) -> Checkpoint:
     "Read weights by layout; never runs what a pickle asks for."
@@ -297,7 +297,7 @@ def load_checkpoint(path:str # our .safetensors or an official torch file
     if kind == 'torch': return _official(_read_torch(path), path)
     raise TalkfaceError(f"{path} is neither a safetensors nor a torch file; give a checkpoint")
 
-# %% ../nbs/00_core.ipynb #dbed76d6
+# %% ../nbs/00_core.ipynb #333e80a5
 def load_into(module,   # a torch module
               state:dict, # key -> tensor, or a `Checkpoint` together with `name`
               name:str='' # sub-model name, for the message and for a `Checkpoint`
