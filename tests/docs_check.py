@@ -31,12 +31,13 @@ def readme():
         if code and not re.search(r'^#\|\s*(echo:\s*false|hide_input)\s*$', src, re.M): out.append(f'```python\n{code}\n```')
         for k, o in enumerate(c.get('outputs', [])):
             d = o.get('data', {})
+            if any('widget' in mime for mime in d): continue
             if 'text/markdown' in d: out.append(rooted(text(d['text/markdown']).strip()))
             elif 'image/png' in d:
                 name = f'nbs/images/readme-{len(files)}.png'
                 files[name] = base64.b64decode(text(d['image/png']))
                 out.append(f'![picture {len(files)} of the index page]({name})')
-            elif 'text/html' in d: continue            # players and widgets do not work in a README
+            elif 'text/html' in d: continue            # players do not work in a README, nor do widgets
             elif 'text/plain' in d: out.append('```\n' + text(d['text/plain']).strip() + '\n```')
             elif o['output_type'] == 'stream' and o.get('name') == 'stdout': out.append('```\n' + text(o['text']).strip() + '\n```')
     head = '<!-- Made from nbs/index.ipynb by tests/docs_check.py --readme; edit that page. -->\n\n'
