@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['spoken_frames', 'validation_clip', 'drive', 'drive_real', 'psnr', 'opened', 'speech_scores', 'medians']
 
-# %% ../nbs/50_evaluation.ipynb #ddea4a94
+# %% ../nbs/50_evaluation.ipynb #5b1efa43
 import numpy as np
 from .core import progress, TalkfaceError
 from .bst_training import spoken_correlation
 from .faces import analyze, clip_box, crop, crop_pose, mouth_open, smooth
 
-# %% ../nbs/50_evaluation.ipynb #308536a1
+# %% ../nbs/50_evaluation.ipynb #ed5a5e87
 def spoken_frames(words, # (word, start s, end s); '' is silence
                   T, fps=25.):
     "True (T,) for frames that lie wholly inside a spoken word."
@@ -20,7 +20,7 @@ def spoken_frames(words, # (word, start s, end s); '' is silence
         if w: out[int(np.ceil(a*fps-1e-6)):int(b*fps+1e-6)] = True
     return out
 
-# %% ../nbs/50_evaluation.ipynb #53502bf6
+# %% ../nbs/50_evaluation.ipynb #8bc947cf
 def validation_clip(clip,   # `Clip` of one speaking face
                     timeline, # its `PhonemeTimeline`
                     words=None, # (word, start, end); None: the timeline's own words
@@ -32,7 +32,7 @@ def validation_clip(clip,   # `Clip` of one speaking face
     return dict(clip=clip,crop=crop(clip.frames,box,size),pose=smooth(crop_pose(track,box)),gap=mouth_open(track.points),
                 spoken=spoken_frames(words,len(clip.frames)),timeline=timeline)
 
-# %% ../nbs/50_evaluation.ipynb #4c85af12
+# %% ../nbs/50_evaluation.ipynb #d5fd0953
 def drive(animator, portrait, c, voice=None):
     "Frames (T,S,S,3): the portrait with clip c's poses and the sound of c or of `voice`."
     v = voice or c
@@ -47,7 +47,7 @@ def drive_real(animator, portrait, c):
         kp = animator.models['kp_detector'](x.to(animator.device))
     return np.stack(list(animator.render(portrait,kp)))
 
-# %% ../nbs/50_evaluation.ipynb #b56137c6
+# %% ../nbs/50_evaluation.ipynb #f2a46fc6
 def psnr(a, b):
     "Mean peak signal-to-noise ratio in dB of two stacks (T,H,W,3) uint8."
     n = min(len(a),len(b)); e = ((a[:n].astype(np.float32)-b[:n].astype(np.float32))**2).mean((1,2,3))
@@ -58,7 +58,7 @@ def opened(made, real, spoken):
     n = min(len(made),len(real)); r = lambda x: np.subtract(*np.percentile(x[:n][spoken[:n]],[95,5]))
     return float(r(made)/r(real))
 
-# %% ../nbs/50_evaluation.ipynb #4bd49714
+# %% ../nbs/50_evaluation.ipynb #2a7dde61
 def speech_scores(animator, clips, model=None):
     "One row a clip: correlation inside words for real video, own sound and other sound, range of the opening, PSNR; and the frames of each way."
     rows,shown = [],[]
