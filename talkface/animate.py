@@ -6,19 +6,19 @@
 __all__ = ['DEFAULT_WEIGHTS', 'FPS', 'SIDE', 'find_weights', 'build', 'Animator', 'Portrait', 'enlarge', 'read_poses', 'settle',
            'Motion', 'frames_for', 'check_output', 'heard', 'parser', 'main']
 
-# %% ../nbs/41_animate.ipynb #ad7a05d9
+# %% ../nbs/41_animate.ipynb #66c1a1d2
 import errno, math, os, signal, sys, time, warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# %% ../nbs/41_animate.ipynb #987c908b
+# %% ../nbs/41_animate.ipynb #099b79e6
 import numpy as np
 from fastcore.basics import patch
 from .core import TalkfaceError, asset, get_device, load_checkpoint, load_into, preset, progress, seed_everything, weights_path, writing
 from .media import Clip, VideoWriter, iter_frames, read_audio, read_image
 
-# %% ../nbs/41_animate.ipynb #34d7b03a
+# %% ../nbs/41_animate.ipynb #4b7713c4
 DEFAULT_WEIGHTS = 'talkface-compact'
 
 def find_weights(which=None # None: bundled; a name of bundled weights; a file; a folder with generator.ckpt or one .safetensors
@@ -34,7 +34,7 @@ def find_weights(which=None # None: bundled; a name of bundled weights; a file; 
     beside = p.parent/'audio2pose.ckpt'
     return p, beside if beside.is_file() and beside != p else None
 
-# %% ../nbs/41_animate.ipynb #49372b32
+# %% ../nbs/41_animate.ipynb #36596e9f
 def _classes():
     from talkface.avct import AVCT
     from talkface.fomm import KPDetector, OcclusionAwareGenerator
@@ -51,7 +51,7 @@ def build(name,     # 'kp_detector', 'generator', 'ph2kp' or 'audio2pose'
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise TalkfaceError(f"the configuration of these weights does not describe a {name} ({type(e).__name__}: {e}); use weights made for this version") from e
 
-# %% ../nbs/41_animate.ipynb #4cf8082c
+# %% ../nbs/41_animate.ipynb #bd1a8cd3
 FPS = 25.   # frames a second that the whole system is made for
 
 class Animator:
@@ -79,7 +79,7 @@ class Animator:
         self.avct_portrait = avct_portrait
     def __repr__(self): return f"Animator({self.source}: {self.size}x{self.size}, preset {self.switches.name}, on {self.device})"
 
-# %% ../nbs/41_animate.ipynb #0afaffa7
+# %% ../nbs/41_animate.ipynb #b1ce51ad
 def _gains(device):
     "Does 16-bit arithmetic pay on this device?"
     import torch
@@ -90,7 +90,7 @@ def _channels_last():
     import torch
     return torch.channels_last
 
-# %% ../nbs/41_animate.ipynb #7b45073f
+# %% ../nbs/41_animate.ipynb #37fc27e0
 @patch(cls_method=True)
 def from_pretrained(cls:Animator,
                     path_or_name=None,  # None: bundled weights; else see `find_weights`
@@ -113,7 +113,7 @@ def from_pretrained(cls:Animator,
                   avct_portrait=ck.config.get('avct_portrait', 'own'), source=path.name)
     return cls(**nets, switches=p, device=device, **{**config, **changes})
 
-# %% ../nbs/41_animate.ipynb #8029e724
+# %% ../nbs/41_animate.ipynb #9622c849
 def _speaker(ck):
     "The reference speaker of a checkpoint: dict(feature_map (C,h,w), pose (6,)), or None."
     s = ck.get('speaker')
@@ -122,7 +122,7 @@ def _speaker(ck):
         raise TalkfaceError(f"{ck.path}: speaker must hold feature_map (C,64,64) and pose (6,); use weights made for this version")
     return dict(feature_map=s['feature_map'].float(), pose=s['pose'].double().numpy())
 
-# %% ../nbs/41_animate.ipynb #6aa9e5a4
+# %% ../nbs/41_animate.ipynb #6785a3da
 @dataclass(repr=False)
 class Portrait:
     "A picture with everything that is computed from it once."
@@ -135,7 +135,7 @@ class Portrait:
     box:tuple = None    # (cx, cy, side) in the original picture, or None
     def __repr__(self): return f"Portrait({self.image.shape[1]}x{self.image.shape[0]}, pose {np.round(self.pose, 2).tolist()})"
 
-# %% ../nbs/41_animate.ipynb #67984c8f
+# %% ../nbs/41_animate.ipynb #1b388b4e
 @patch
 def draw(self:Portrait,
          side:int=256 # of the drawing
@@ -151,7 +151,7 @@ def _repr_jpeg_(self:Portrait):
     Image.fromarray(self.draw()).save(f := io.BytesIO(), 'jpeg', quality=88)
     return f.getvalue()
 
-# %% ../nbs/41_animate.ipynb #fe766c60
+# %% ../nbs/41_animate.ipynb #942a5cbe
 def enlarge(image, # (H,W,3) uint8
             side:int # wanted
            ) -> np.ndarray:
@@ -160,7 +160,7 @@ def enlarge(image, # (H,W,3) uint8
     import cv2
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_LANCZOS4 if side > image.shape[0] else cv2.INTER_AREA)
 
-# %% ../nbs/41_animate.ipynb #45d1afab
+# %% ../nbs/41_animate.ipynb #d21e8899
 _videos = '.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi', '.mpg', '.mpeg'
 
 def _picture(image):
@@ -168,7 +168,7 @@ def _picture(image):
     if isinstance(image, (str, Path)) and Path(image).suffix.lower() in _videos: return next(iter(iter_frames(image, None)))
     return read_image(image)
 
-# %% ../nbs/41_animate.ipynb #3b0f9c01
+# %% ../nbs/41_animate.ipynb #d7813ec3
 @patch
 def _see(self:Animator, image, pose, crop):
     "The crop (S,S,3), its pose (6,) and its box, of a picture (H,W,3)."
@@ -187,7 +187,7 @@ def _squeeze(image, side):
     import cv2
     return cv2.resize(image, (side, side))
 
-# %% ../nbs/41_animate.ipynb #75d8991b
+# %% ../nbs/41_animate.ipynb #5ca9cdad
 @patch
 def portrait(self:Animator,
              image,        # path, array, Pillow image, `Clip` or video (its first frame)
@@ -204,7 +204,7 @@ def portrait(self:Animator,
         encoded = self.models['generator'].encode(x)
     return Portrait(face, x, {k: kp[k] for k in ('value', 'jacobian')}, kp['feature_map'], h, encoded, box)
 
-# %% ../nbs/41_animate.ipynb #3bf2b318
+# %% ../nbs/41_animate.ipynb #ba4f77fd
 def read_poses(pose # array (T,6), .npy, .csv of OpenFace, video or `Clip`
               ) -> np.ndarray:
     "A pose track (T,6), rad and mm."
@@ -226,17 +226,19 @@ def read_poses(pose # array (T,6), .npy, .csv of OpenFace, video or `Clip`
     if not np.isfinite(a).all(): raise TalkfaceError(f"{name} holds {int((~np.isfinite(a)).sum())} values that are not numbers")
     return a
 
-# %% ../nbs/41_animate.ipynb #65c97556
+# %% ../nbs/41_animate.ipynb #e822646e
 def settle(poses,        # (T,6) of E_h
            first,        # (6,) the portrait's
            amplitude=1., # factor on the motion
            ease=12       # frames until the motion has its full size
           ) -> np.ndarray:
-    "The motion around its own middle, begun at `first` and laid around it: (T,6)."
+    "The motion around its own middle, without tremble, begun at `first` and laid around it: (T,6)."
+    from talkface.head_motion import smooth_poses
+    poses = smooth_poses(poses)
     fade = .5-.5*np.cos(np.pi*np.clip(np.arange(len(poses))/ease, 0, 1))
     return first + amplitude*fade[:, None]*(poses-np.median(poses, 0))
 
-# %% ../nbs/41_animate.ipynb #795586e9
+# %% ../nbs/41_animate.ipynb #c5879aae
 @patch
 def poses(self:Animator,
           portrait,         # a `Portrait`
@@ -259,7 +261,7 @@ def poses(self:Animator,
     out = hm.predict_poses(net, features, start, p.pose_lag, anchor=False, image=enlarge(portrait.image, 256) if rgb else None, ranges='audio2head' if rgb else 'avct')
     return settle(out, h, amplitude) if free else out
 
-# %% ../nbs/41_animate.ipynb #21260cb9
+# %% ../nbs/41_animate.ipynb #904f57db
 @patch
 def _driving(self:Animator, labels, poses, features, feature_map, chunk=96):
     "AVCT's key points of all frames: value (T,K,2), jacobian (T,K,2,2)."
@@ -278,7 +280,7 @@ def _driving(self:Animator, labels, poses, features, feature_map, chunk=96):
             out.append(net.sequence(ph[i], maps, a[i], feature_map, left=0, right=0, batch=32))
     return {k: torch.cat([o[k] for o in out]) for k in out[0]}
 
-# %% ../nbs/41_animate.ipynb #7d52fc51
+# %% ../nbs/41_animate.ipynb #79ff3f79
 @patch
 def _transfer(self:Animator, portrait, driving, pose, feature_map, features):
     "The driving motion on the portrait's key points."
@@ -293,7 +295,7 @@ def _transfer(self:Animator, portrait, driving, pose, feature_map, features):
             rest = self.models['ph2kp'].rest(torch.as_tensor(pose_map(pose)).to(self.device), feature_map, quiet)
         return relative_motion(portrait.kp, driving, anchor_keypoints(driving, p.anchor, rest), adapt_scale=p.adapt_scale)
 
-# %% ../nbs/41_animate.ipynb #fd437988
+# %% ../nbs/41_animate.ipynb #5947d3a4
 @dataclass(repr=False)
 class Motion:
     "What a voice does to a portrait, before any picture is made."
@@ -307,12 +309,12 @@ class Motion:
     def __len__(self): return len(self.poses)
     def __repr__(self): return f"Motion({len(self)} frames for {len(self.wav)/self.sr:.2f} s, phonemes by {getattr(self.timeline, 'source', '?')})"
 
-# %% ../nbs/41_animate.ipynb #b90189d9
+# %% ../nbs/41_animate.ipynb #676c0ef2
 def frames_for(n_samples:int, sr:int) -> int:
     "Frames of a video that covers all samples."
     return max(1, math.ceil(n_samples*FPS/sr - 1e-6))
 
-# %% ../nbs/41_animate.ipynb #2750e7ab
+# %% ../nbs/41_animate.ipynb #bb3e13e7
 @patch
 def _phonemes(self:Animator, wav, sr, text, phonemes):
     "The timeline given, read or recognised."
@@ -321,7 +323,7 @@ def _phonemes(self:Animator, wav, sr, text, phonemes):
     if text is not None: raise TalkfaceError("text and phonemes were both given; the phonemes say already what is spoken, so leave the text out")
     return ph.PhonemeTimeline.load(phonemes) if isinstance(phonemes, (str, Path)) else phonemes
 
-# %% ../nbs/41_animate.ipynb #ec19da09
+# %% ../nbs/41_animate.ipynb #9eacc8ea
 def _sound(audio, sr, stereo):
     "The sound as (wav, 16000); `stereo` 'released' chooses a channel of an array as the authors' script does."
     from talkface.audio_features import mono
@@ -331,7 +333,7 @@ def _sound(audio, sr, stereo):
     if stereo == 'released' and np.ndim(audio) == 2: audio = mono(audio, stereo)
     return read_audio((audio, sr or 16000))
 
-# %% ../nbs/41_animate.ipynb #2ecee260
+# %% ../nbs/41_animate.ipynb #8238e387
 def _tracker(f0):
     "The pitch tracker wanted, or ours with a warning where Harvest is wanted and not installed."
     from talkface.audio_features import has_harvest
@@ -339,7 +341,7 @@ def _tracker(f0):
     warnings.warn("these weights expect pitch from WORLD's Harvest (pip install pyworld), which is not installed; our own tracker is used instead")
     return 'yin'
 
-# %% ../nbs/41_animate.ipynb #20b7227f
+# %% ../nbs/41_animate.ipynb #53106026
 @patch
 def motion(self:Animator,
            portrait,         # a `Portrait`
@@ -365,7 +367,7 @@ def motion(self:Animator,
     kp = self._transfer(portrait, self._driving(labels, h, features, seen), first, seen, features)
     return Motion(kp, poses, timeline, features, wav, sr, max(len(features), frames_for(len(wav), sr)))
 
-# %% ../nbs/41_animate.ipynb #b8599eaf
+# %% ../nbs/41_animate.ipynb #b314f5a9
 @patch
 def plot(self:Motion):
     "Vertical motion of the key points over the phonemes, and the rotation of the head."
@@ -374,12 +376,12 @@ def plot(self:Motion):
     t = np.arange(len(self))/FPS
     ax[0].plot(t, (self.kp['value']-self.kp['value'].mean(0))[..., 1].cpu(), lw=.9); ax[0].set_ylabel('key points, y')
     for s in self.timeline.segments:
-        for a in ax: a.axvline(s.start, color='k', lw=.2)
         if s.end-s.start > .04: ax[0].text((s.start+s.end)/2, ax[0].get_ylim()[0], s.label, fontsize=6, ha='center', va='bottom')
-    ax[1].plot(t, np.degrees(self.poses[:, :3]-self.poses[0, :3]), lw=.9); ax[1].set(ylabel='head, degrees', xlabel='s'); ax[1].legend(['pitch', 'yaw', 'roll'], ncol=3, fontsize=6)
+    for k, n in enumerate(('pitch', 'yaw', 'roll')): ax[1].plot(t, np.degrees(self.poses[:, k]-self.poses[0, k]), lw=.9, label=n)
+    ax[1].set(ylabel='head, degrees', xlabel='s'); ax[1].legend(ncol=3, fontsize=6)
     f.tight_layout(); return f
 
-# %% ../nbs/41_animate.ipynb #47c5ec7c
+# %% ../nbs/41_animate.ipynb #d40453f9
 @patch
 def render(self:Animator,
            portrait,    # a `Portrait`
@@ -397,7 +399,7 @@ def render(self:Animator,
             y = (y*255+half).clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
         for f in y: yield enlarge(f, size or self.size)
 
-# %% ../nbs/41_animate.ipynb #bb1cec25
+# %% ../nbs/41_animate.ipynb #3ac30a76
 @patch
 def frames(self:Animator, portrait, motion, size=None):
     "All frames of the video, the last one held to the end of the sound; with a progress bar."
@@ -405,7 +407,7 @@ def frames(self:Animator, portrait, motion, size=None):
     for last in progress(self.render(portrait, motion, size), total=len(motion), desc='frames'): yield last
     for _ in range(motion.n_frames-len(motion)): yield last
 
-# %% ../nbs/41_animate.ipynb #738aaa24
+# %% ../nbs/41_animate.ipynb #389f6afc
 SIDE = 256, (32, 4096)   # default side of the frames, and what is sensible
 
 def _side(size):
@@ -430,7 +432,7 @@ def __call__(self:Animator,
     portrait, motion = self._prepare(image, audio, text, phonemes, pose, seed, **kw)
     return Clip(np.stack(list(self.frames(portrait, motion, size))), motion.wav, FPS, motion.sr)
 
-# %% ../nbs/41_animate.ipynb #b6a2780a
+# %% ../nbs/41_animate.ipynb #d9cdcb9e
 @patch
 def _prepare(self:Animator, image, audio, text=None, phonemes=None, pose=None, seed=0, **kw):
     "The `Portrait` and the `Motion` of a job."
@@ -438,7 +440,7 @@ def _prepare(self:Animator, image, audio, text=None, phonemes=None, pose=None, s
     portrait = image if isinstance(image, Portrait) else self.portrait(image)
     return portrait, audio if isinstance(audio, Motion) else self.motion(portrait, audio, text, phonemes, pose, **kw)
 
-# %% ../nbs/41_animate.ipynb #db95f212
+# %% ../nbs/41_animate.ipynb #401a0c36
 class _Dry(Exception): "Raised to leave a trial write."
 
 def check_output(path,      # where a video shall go
@@ -458,7 +460,7 @@ def check_output(path,      # where a video shall go
             raise TalkfaceError(f"{path} is an input as well as the output; choose another name")
     return path
 
-# %% ../nbs/41_animate.ipynb #69df9e28
+# %% ../nbs/41_animate.ipynb #fb26b2fa
 def heard(audio,       # what the user gave
           motion,      # the `Motion` made of it
           longest=600  # seconds
@@ -469,7 +471,7 @@ def heard(audio,       # what the user gave
     with av.open(str(audio)) as f: rate = min(f.streams.audio[0].rate, 48000)
     return read_audio(audio, rate) if rate > motion.sr else (motion.wav, motion.sr)
 
-# %% ../nbs/41_animate.ipynb #8912a1a0
+# %% ../nbs/41_animate.ipynb #ea33afd1
 @patch
 def save(self:Animator,
          image, audio,  # as in `animator(image, audio)`
@@ -486,7 +488,7 @@ def save(self:Animator,
         for frame in self.frames(portrait, motion, size): f.write(frame)
     return motion
 
-# %% ../nbs/41_animate.ipynb #e3dd9535
+# %% ../nbs/41_animate.ipynb #102d1168
 def parser():
     "The command line's arguments."
     import argparse
@@ -511,7 +513,7 @@ def parser():
     add_prepare_args(sub)
     return p
 
-# %% ../nbs/41_animate.ipynb #80ac356c
+# %% ../nbs/41_animate.ipynb #89c79e9b
 def _told(text):
     "What is said: the string itself, or the content of the file of that name."
     try: is_file = len(text) < 1024 and Path(text).is_file()
@@ -533,7 +535,7 @@ def _animate(args):
     m = animator.save(image, audio, out, text, args.phonemes, args.pose, args.seed, size)
     print(f"{out.absolute()}: {m.n_frames} frames of {size}x{size}, {m.n_frames/FPS:.2f} s, made in {time.time()-t0:.1f} s")
 
-# %% ../nbs/41_animate.ipynb #d8009b77
+# %% ../nbs/41_animate.ipynb #0ea0d4e9
 @contextmanager
 def _manners():
     "While a command runs: stop politely on SIGTERM, tell warnings without code."
@@ -547,7 +549,7 @@ def _manners():
         warnings.showwarning = old
         if was is not None: signal.signal(signal.SIGTERM, was)
 
-# %% ../nbs/41_animate.ipynb #37d1035e
+# %% ../nbs/41_animate.ipynb #72b12f81
 def main(argv=None # arguments; None takes the process's
         ) -> int:
     "The command `talkface`: 0 when all went well, 2 for a mistake of the user, 130 for Ctrl-C, 1 for a fault of ours."
@@ -568,6 +570,6 @@ def main(argv=None # arguments; None takes the process's
         say(f"a fault inside talkface, not yours ({type(e).__name__}: {' '.join(str(e).split())[:200]}); run it again with TALKFACE_DEBUG=1 to see where")
         return 1
 
-# %% ../nbs/41_animate.ipynb #d41ed2e1
+# %% ../nbs/41_animate.ipynb #78379ca7
 #| eval: false
 if __name__ == '__main__': sys.exit(main())
