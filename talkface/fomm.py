@@ -10,7 +10,7 @@ __all__ = ['FOMM_WEIGHTS', 'COMPACT', 'make_coordinate_grid', 'kp2gaussian', 'ga
            'CriticBlock', 'Discriminator', 'MultiScaleDiscriminator', 'lsgan_generator', 'lsgan_critic',
            'feature_matching', 'ClipPairs', 'fomm_losses', 'build_fomm', 'Ema', 'train_fomm']
 
-# %% ../nbs/20_fomm.ipynb #7cac4712
+# %% ../nbs/20_fomm.ipynb #339cfd75
 import math
 from functools import partial
 
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 from fastcore.basics import patch
 
-# %% ../nbs/20_fomm.ipynb #0f4ffc14
+# %% ../nbs/20_fomm.ipynb #b3d9fc75
 def make_coordinate_grid(size, dtype=torch.float32, device=None):
     "Grid (h,w,2) of (x,y) positions in [-1,1]; x = 2i/(w-1)-1, the corners are the centres of the corner pixels."
     h,w = size
@@ -27,7 +27,7 @@ def make_coordinate_grid(size, dtype=torch.float32, device=None):
     y = 2*torch.arange(h,dtype=dtype,device=device)/(h-1)-1
     return torch.stack([x[None].expand(h,w), y[:,None].expand(h,w)], -1)
 
-# %% ../nbs/20_fomm.ipynb #6dd0b94c
+# %% ../nbs/20_fomm.ipynb #c36f7754
 def kp2gaussian(
     value, # (...,K,2) positions in [-1,1]
     size, # (h,w) of the maps
@@ -37,13 +37,13 @@ def kp2gaussian(
     d = make_coordinate_grid(size, value.dtype, value.device) - value[...,None,None,:]
     return torch.exp(-0.5*(d**2).sum(-1)/variance)
 
-# %% ../nbs/20_fomm.ipynb #93d03d86
+# %% ../nbs/20_fomm.ipynb #47963b76
 def gaussian2kp(heatmap):
     "Expected position (B,K,2) of heat maps (B,K,h,w) that sum to 1."
     g = make_coordinate_grid(heatmap.shape[2:], heatmap.dtype, heatmap.device)
     return (heatmap[...,None]*g).sum((2,3))
 
-# %% ../nbs/20_fomm.ipynb #091b4932
+# %% ../nbs/20_fomm.ipynb #bd7c2904
 class AntiAliasInterpolation2d(nn.Module):
     "Gaussian blur with sigma (1/s-1)/2, then every (1/s)-th sample; s=1 is the identity (FOMM)."
     def __init__(self, channels, scale):
@@ -59,7 +59,7 @@ class AntiAliasInterpolation2d(nn.Module):
         if self.scale==1: return x
         return F.conv2d(x, self.weight.to(x.dtype), stride=self.step, padding=self.pad, groups=self.groups)
 
-# %% ../nbs/20_fomm.ipynb #51f66454
+# %% ../nbs/20_fomm.ipynb #d5ffe2e4
 class SameBlock2d(nn.Module):
     "Convolution, batch norm, ReLU at the same size."
     def __init__(self, in_features, out_features, kernel_size=3, padding=1):
@@ -76,7 +76,7 @@ class UpBlock2d(SameBlock2d):
     "Nearest neighbour x2 first: twice the size."
     def forward(self, x): return super().forward(F.interpolate(x, scale_factor=2))
 
-# %% ../nbs/20_fomm.ipynb #81b1ad1a
+# %% ../nbs/20_fomm.ipynb #3ce50e08
 class ResBlock2d(nn.Module):
     "x + conv(relu(bn(conv(relu(bn(x))))))."
     def __init__(self, in_features, kernel_size=3, padding=1):
@@ -86,7 +86,7 @@ class ResBlock2d(nn.Module):
         self.norm1, self.norm2 = nn.BatchNorm2d(in_features), nn.BatchNorm2d(in_features)
     def forward(self, x): return x+self.conv2(F.relu(self.norm2(self.conv1(F.relu(self.norm1(x))))))
 
-# %% ../nbs/20_fomm.ipynb #c7f5261b
+# %% ../nbs/20_fomm.ipynb #426d5be4
 class Encoder(nn.Module):
     "n down blocks; returns all sizes, the input first."
     def __init__(self, block_expansion, in_features, num_blocks=3, max_features=256):
@@ -110,7 +110,7 @@ class Decoder(nn.Module):
         for b in self.up_blocks: out = torch.cat([b(out), skips.pop()], 1)
         return out
 
-# %% ../nbs/20_fomm.ipynb #89265771
+# %% ../nbs/20_fomm.ipynb #593c1f98
 class Hourglass(nn.Module):
     "Encoder and decoder; (B,in,h,w) -> (B,block_expansion+in,h,w), h and w divisible by 2^num_blocks."
     def __init__(self, block_expansion, in_features, num_blocks=3, max_features=256):
@@ -120,7 +120,7 @@ class Hourglass(nn.Module):
         self.out_filters = self.decoder.out_filters
     def forward(self, x): return self.decoder(self.encoder(x))
 
-# %% ../nbs/20_fomm.ipynb #c86fe3bc
+# %% ../nbs/20_fomm.ipynb #eeb63e17
 class KPDetector(nn.Module):
     "E_kd: picture (B,3,H,W) in [0,1] -> dict(value (B,K,2), jacobian (B,K,2,2)) (FOMM section 3.1)."
     def __init__(self,
@@ -147,7 +147,7 @@ class KPDetector(nn.Module):
             self.jacobian.bias.data.copy_(torch.tensor([1.,0,0,1]).repeat(self.num_jacobian_maps))
         if scale_factor!=1: self.down = AntiAliasInterpolation2d(num_channels, scale_factor)
 
-# %% ../nbs/20_fomm.ipynb #582c2a68
+# %% ../nbs/20_fomm.ipynb #2f618b89
 @patch
 def features(self:KPDetector, x):
     "f_r: hourglass output (B,C,h,w) at scale_factor; the last three channels are the small picture."
@@ -173,7 +173,7 @@ def forward(self:KPDetector, x, with_feature=False):
     f = self.features(x); kp = self.from_features(f)
     return {**kp,'feature_map':f} if with_feature else kp
 
-# %% ../nbs/20_fomm.ipynb #6c530ca4
+# %% ../nbs/20_fomm.ipynb #b5355109
 def inverse2x2(m, eps=1e-8):
     "Inverse of (...,2,2) in closed form; |det| below eps is held at eps with its sign."
     a,b,c,d = m[...,0,0],m[...,0,1],m[...,1,0],m[...,1,1]
@@ -181,7 +181,7 @@ def inverse2x2(m, eps=1e-8):
     det = torch.where(det.abs()<eps, torch.where(det<0,-eps,eps).to(det.dtype), det)
     return torch.stack([torch.stack([d,-b],-1), torch.stack([-c,a],-1)],-2)/det[...,None,None]
 
-# %% ../nbs/20_fomm.ipynb #5ab5b63c
+# %% ../nbs/20_fomm.ipynb #85348224
 def sparse_motions(kp_driving, kp_source, size):
     "(B,K+1,h,w,2): for every driving position its source position, by the background (identity) and by each key point (FOMM equation 4)."
     kd,ks = kp_driving['value'].float(), kp_source['value'].float()
@@ -193,7 +193,7 @@ def sparse_motions(kp_driving, kp_source, size):
     motion = d+ks[:,:,None,None]
     return torch.cat([z.expand(len(kd),1,*z.shape), motion], 1)
 
-# %% ../nbs/20_fomm.ipynb #0168ac24
+# %% ../nbs/20_fomm.ipynb #0004aee0
 class DenseMotionNetwork(nn.Module):
     "Ten sparse motions -> one deformation and an occlusion map (FOMM section 3.2)."
     def __init__(self,
@@ -214,7 +214,7 @@ class DenseMotionNetwork(nn.Module):
         self.num_kp, self.scale_factor, self.kp_variance, self.align_corners = num_kp, scale_factor, kp_variance, align_corners
         if scale_factor!=1: self.down = AntiAliasInterpolation2d(num_channels, scale_factor)
 
-# %% ../nbs/20_fomm.ipynb #9906d2f5
+# %% ../nbs/20_fomm.ipynb #98a3e092
 @patch
 def shrink(self:DenseMotionNetwork, source):
     "The portrait at the network's scale."
@@ -242,7 +242,7 @@ def forward(self:DenseMotionNetwork, source, kp_driving, kp_source, small=None):
     if self.occlusion is not None: out['occlusion_map'] = torch.sigmoid(self.occlusion(f).float())
     return out
 
-# %% ../nbs/20_fomm.ipynb #366a4368
+# %% ../nbs/20_fomm.ipynb #8cfbb6cb
 class OcclusionAwareGenerator(nn.Module):
     "E_r: portrait and two sets of key points -> frame (FOMM section 3.3)."
     def __init__(self,
@@ -272,7 +272,7 @@ class OcclusionAwareGenerator(nn.Module):
         self.final = nn.Conv2d(width(0), num_channels, 7, padding=3)
         self.blend = nn.Conv2d(width(0), 1, 7, padding=3) if blend else None
 
-# %% ../nbs/20_fomm.ipynb #f1dc3c06
+# %% ../nbs/20_fomm.ipynb #c6014270
 @patch
 def warp(self:OcclusionAwareGenerator, x, deformation):
     "x (B,C,H,W) sampled at deformation (B,h,w,2), which is resized bilinearly to H,W."
@@ -299,7 +299,7 @@ def decode(self:OcclusionAwareGenerator, f, deformed=None):
     m = torch.sigmoid(self.blend(f).float())
     return m*deformed+(1-m)*y
 
-# %% ../nbs/20_fomm.ipynb #b5f7b812
+# %% ../nbs/20_fomm.ipynb #46f61190
 @patch
 def forward(self:OcclusionAwareGenerator,
     source, # (B,3,H,W) in [0,1]
@@ -320,7 +320,7 @@ def forward(self:OcclusionAwareGenerator,
     if with_deformed or self.blend is not None: out['deformed'] = self.warp(source.expand(n,-1,-1,-1),out['deformation'])
     return {**out,'prediction':self.decode(f,out.get('deformed'))}
 
-# %% ../nbs/20_fomm.ipynb #222cfe17
+# %% ../nbs/20_fomm.ipynb #2e9b4748
 class Transform:
     "A random smooth warp of the plane: theta (B,2,3) affine, control (B,1,P*P) spline weights."
     def __init__(self, theta, control=None, points_tps=5):
@@ -333,7 +333,7 @@ class Transform:
         theta = torch.eye(2,3,device=device)+sigma_affine*torch.randn(batch,2,3,device=device)
         return cls(theta, sigma_tps*torch.randn(batch,1,points_tps**2,device=device), points_tps)
 
-# %% ../nbs/20_fomm.ipynb #cd041d41
+# %% ../nbs/20_fomm.ipynb #5d5f0cdf
 @patch
 def _spline(self:Transform, z):
     "Differences (B,N,P,2) to the control points, their L1 length (B,N,P)."
@@ -366,7 +366,7 @@ def transform_frame(self:Transform, frame, align_corners=False):
     g = make_coordinate_grid((h,w),frame.dtype,frame.device).view(1,-1,2).expand(len(frame),-1,-1)
     return F.grid_sample(frame, self.warp_coordinates(g).view(-1,h,w,2), padding_mode='reflection', align_corners=align_corners)
 
-# %% ../nbs/20_fomm.ipynb #2b38b3ea
+# %% ../nbs/20_fomm.ipynb #15a6c33f
 def equivariance_losses(kp, kp_warped, transform):
     "FOMM's two consistency terms, unweighted: |k - W(k')| and |E - j^-1 dW j'| (means), k' found on the warped picture."
     out = {'equivariance_value': (kp['value']-transform.warp_coordinates(kp_warped['value'])).abs().mean()}
@@ -376,7 +376,7 @@ def equivariance_losses(kp, kp_warped, transform):
         out['equivariance_jacobian'] = (eye-inverse2x2(kp['jacobian'])@j).abs().mean()
     return out
 
-# %% ../nbs/20_fomm.ipynb #4c30bc9d
+# %% ../nbs/20_fomm.ipynb #922a88f7
 class VGG19Features(nn.Module):
     "Activations after ReLU 1_1, 2_1, 3_1, 4_1, 5_1 of VGG-19; torchvision's names `features.N.weight`."
     PLAN = (64,64,'M',128,128,'M',256,256,256,256,'M',512,512,512,512,'M',512)
@@ -398,7 +398,7 @@ class VGG19Features(nn.Module):
             if i in self.TAPS: out.append(x)
         return out
 
-# %% ../nbs/20_fomm.ipynb #82b24d81
+# %% ../nbs/20_fomm.ipynb #baa35d8b
 class Pyramid(nn.Module):
     "The picture at several scales, anti-aliased: list of (B,C,sH,sW)."
     def __init__(self, scales=(1,.5,.25,.125), channels=3):
@@ -413,7 +413,7 @@ def perceptual_loss(vgg, pyramid, generated, real, weights=(10,)*5):
                          for g,r in zip(pyramid(generated),pyramid(real))])
     return table.sum(), table
 
-# %% ../nbs/20_fomm.ipynb #22b1f03c
+# %% ../nbs/20_fomm.ipynb #ee3d2509
 def mouth_weight(boxes, size, weight=4.):
     "(B,1,H,W) map: `weight` inside mouth boxes (B,4) x0,y0,x1,y1 in pixels, 1 elsewhere, normalised to mean 1."
     h,w = size
@@ -422,7 +422,7 @@ def mouth_weight(boxes, size, weight=4.):
     m = ((x>=b[:,0])&(x<b[:,2])&(y>=b[:,1])&(y<b[:,3])).float()*(weight-1)+1
     return (m/m.mean((1,2),keepdim=True))[:,None]
 
-# %% ../nbs/20_fomm.ipynb #752df463
+# %% ../nbs/20_fomm.ipynb #e1829b86
 def multiscale_l1(generated, real, weight=None, scales=4, gradient=1.):
     "Sum over `scales` (mean-pooled by 2) of weighted L1 on values and, times `gradient`, on neighbour differences."
     weight = torch.ones_like(real[:,:1]) if weight is None else weight
@@ -435,7 +435,7 @@ def multiscale_l1(generated, real, weight=None, scales=4, gradient=1.):
         if s+1<scales: generated,real,weight = (F.avg_pool2d(v,2) for v in (generated,real,weight))
     return loss
 
-# %% ../nbs/20_fomm.ipynb #f33e9b48
+# %% ../nbs/20_fomm.ipynb #ab5b7e98
 class CriticBlock(nn.Module):
     "Convolution 4x4 without padding, instance norm, LeakyReLU 0.2, mean of 2x2."
     def __init__(self, in_features, out_features, norm=True, pool=True, sn=False):
@@ -474,14 +474,14 @@ class MultiScaleDiscriminator(nn.Module):
     def forward(self, pyramid, kp=None): # list of pictures, one for each scale
         return [d(x,kp) for d,x in zip(self.discs.values(),pyramid)]
 
-# %% ../nbs/20_fomm.ipynb #036ff516
+# %% ../nbs/20_fomm.ipynb #29da3ecd
 def lsgan_generator(fake): return ((1-fake)**2).mean()
 def lsgan_critic(real, fake): return ((1-real)**2+fake**2).mean()
 def feature_matching(real_maps, fake_maps, weights=(10,)*4):
     "Weighted mean absolute difference of the critic's feature maps."
     return sum(w*(r.detach()-f).abs().mean() for w,r,f in zip(weights,real_maps,fake_maps))
 
-# %% ../nbs/20_fomm.ipynb #acec362d
+# %% ../nbs/20_fomm.ipynb #f6b24fab
 class ClipPairs:
     "Random (source, driving, mouth box) batches from clips: dicts of frames (T,H,W,3) uint8, mouth (T,4) px, weight, person."
     def __init__(self,
@@ -528,7 +528,7 @@ def batch(self:ClipPairs, n):
     s,d,b = zip(*[self._pair() for _ in range(n)])
     return torch.stack(s),torch.stack(d),torch.stack(b)
 
-# %% ../nbs/20_fomm.ipynb #1ebd072b
+# %% ../nbs/20_fomm.ipynb #017651b2
 FOMM_WEIGHTS = dict(reconstruction=10., warped=4., equivariance_value=10., equivariance_jacobian=5., perceptual=1.)
 
 def fomm_losses(
@@ -548,7 +548,7 @@ def fomm_losses(
     if vgg is not None: losses['perceptual'] = perceptual_loss(vgg,pyramid,out['prediction'],driving)[0]
     return {k:v*weights.get(k,1.) for k,v in losses.items()},{**out,'kp_source':ks,'kp_driving':kd}
 
-# %% ../nbs/20_fomm.ipynb #6b9de64c
+# %% ../nbs/20_fomm.ipynb #08c7e2d1
 COMPACT = dict(
     kp_detector=dict(block_expansion=16,max_features=256,num_blocks=5,scale_factor=.5),
     generator=dict(block_expansion=32,max_features=256,num_down_blocks=1,num_bottleneck_blocks=5,blend=True,
@@ -558,13 +558,13 @@ def build_fomm(config):
     "E_kd and E_r of a configuration dict(kp_detector=..., generator=...)."
     return KPDetector(**config['kp_detector']), OcclusionAwareGenerator(**config['generator'])
 
-# %% ../nbs/20_fomm.ipynb #98dc1d92
+# %% ../nbs/20_fomm.ipynb #c4d7a372
 import time
 from copy import deepcopy
 from pathlib import Path
 from .core import writing, get_device, progress
 
-# %% ../nbs/20_fomm.ipynb #149a762c
+# %% ../nbs/20_fomm.ipynb #e03f3fc6
 class Ema:
     "Running mean of the weights of several modules; buffers of batch norm are averaged too."
     def __init__(self, modules, decay=.999):
@@ -577,7 +577,7 @@ class Ema:
                 if b.is_floating_point(): b.lerp_(a.to(b.dtype),1-k)
                 else: b.copy_(a)
 
-# %% ../nbs/20_fomm.ipynb #969649fb
+# %% ../nbs/20_fomm.ipynb #195e974c
 def train_fomm(
     kp_detector, generator, # trained in place
     pairs, # `ClipPairs`
