@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Stage', 'Samples', 'Log', 'fit', 'curves']
 
-# %% ../nbs/14_training.ipynb #8649579b
+# %% ../nbs/14_training.ipynb #fea99f85
 import contextlib, csv, math, os, time
 from copy import deepcopy
 from pathlib import Path
@@ -13,43 +13,44 @@ import numpy as np
 import torch
 from torch import nn
 
-# %% ../nbs/14_training.ipynb #eb4601d7
+# %% ../nbs/14_training.ipynb #434874ab
 from .core import TalkfaceError, get_device, progress, writing
 
-# %% ../nbs/14_training.ipynb #92899e9b
+# %% ../nbs/14_training.ipynb #da69aa23
 class Stage:
     "One thing to train: networks, samples, losses. Subclasses fill in the rest."
-    name, ema, clip_norm = 'stage', 0., 1.
+    name, ema, clip_norm, unaveraged = 'stage', 0., 1., ()   # unaveraged: names of nets without a running mean
     nets, fixed, turns = {}, {}, {}      # name -> module; name -> frozen module; name -> (loss module, optimizer)
     def sample(self, rng): raise NotImplementedError
     def rate(self, done): return .1+.9*.5*(1+math.cos(math.pi*min(1., done)))
     def picture(self): return None
     def scores(self): return {}
 
-# %% ../nbs/14_training.ipynb #e87bbdb0
+# %% ../nbs/14_training.ipynb #d77610d3
 class Samples(torch.utils.data.Dataset):
     "Endless samples of a stage; number `i` depends on (seed, i) alone."
     def __init__(self, stage, seed=0): self.stage, self.seed = stage, seed
     def __len__(self): return 2**40
     def __getitem__(self, i): return self.stage.sample(np.random.default_rng([self.seed, int(i)]))
 
-# %% ../nbs/14_training.ipynb #70058667
+# %% ../nbs/14_training.ipynb #59fa1e59
 def _loader(stage, start, batch, seed, workers):
     "Batches from sample number `start` on."
     return torch.utils.data.DataLoader(Samples(stage, seed), batch, sampler=range(start, 2**40), num_workers=workers)
 
-# %% ../nbs/14_training.ipynb #94269693
+# %% ../nbs/14_training.ipynb #b42374da
 @torch.no_grad()
 def _average(averaged, nets, decay, step):
     k = min(decay, (1+step)/(10+step))
     for n, m in nets.items():
+        if averaged[n] is m: continue
         for a, b in zip(m.state_dict().values(), averaged[n].state_dict().values()):
             if b.is_floating_point(): b.lerp_(a.to(b.dtype), 1-k)
             else: b.copy_(a)
 
-# %% ../nbs/14_training.ipynb #2342785f
+# %% ../nbs/14_training.ipynb #442ebe2c
 def _state(stage, step, spent):
-    return dict(nets={k: m.state_dict() for k, m in stage.nets.items()}, averaged={k: m.state_dict() for k, m in stage.averaged.items()},
+    return dict(nets={k: m.state_dict() for k, m in stage.nets.items()}, averaged={k: m.state_dict() for k, m in stage.averaged.items() if m is not stage.nets[k]},
                 optimizers={k: o.state_dict() for k, (_, o) in stage.turns.items()}, step=step, spent=spent)
 
 def _restore(stage, path, device):
@@ -57,12 +58,12 @@ def _restore(stage, path, device):
     try:
         st = torch.load(path, map_location=device, weights_only=True)
         for k, m in stage.nets.items(): m.load_state_dict(st['nets'][k])
-        for k, m in stage.averaged.items(): m.load_state_dict(st['averaged'][k])
+        for k, m in stage.averaged.items(): m is stage.nets[k] or m.load_state_dict(st['averaged'][k])
         for k, (_, o) in stage.turns.items(): o.load_state_dict(st['optimizers'][k])
     except Exception as e: raise TalkfaceError(f"cannot continue from {path}: it is damaged or belongs to another configuration ({type(e).__name__}); use the same configuration, or another run folder") from e
     return st['step'], st['spent']
 
-# %% ../nbs/14_training.ipynb #48b2de7d
+# %% ../nbs/14_training.ipynb #5dd2a8c6
 def _sweep(folder, name):
     "Remove unfinished copies that killed runs left."
     for p in Path(folder).glob(f'.{name}*.partial*'):
@@ -71,7 +72,7 @@ def _sweep(folder, name):
             try: os.kill(pid, 0)
             except ProcessLookupError: p.unlink(missing_ok=True)
 
-# %% ../nbs/14_training.ipynb #3b646fb3
+# %% ../nbs/14_training.ipynb #0da5f91a
 class Log:
     "Rows of numbers kept in a CSV."
     def __init__(self, path=None, upto=0):
@@ -87,7 +88,7 @@ class Log:
         self.rows.append({k: float(f'{v:.6g}') for k, v in row.items()})
         if self.path: self._write()
 
-# %% ../nbs/14_training.ipynb #8016ecaf
+# %% ../nbs/14_training.ipynb #3f613454
 def _seed_step(seed, step, rank): torch.manual_seed((seed*1_000_003+step)*64+rank)
 
 @torch.no_grad()
@@ -104,7 +105,7 @@ def _look(stage, out, step, scores, main):
         with writing(out/f'{stage.name}_{step:06d}.png') as tmp: Image.fromarray(pic).save(tmp)
     return pic
 
-# %% ../nbs/14_training.ipynb #4e8d9039
+# %% ../nbs/14_training.ipynb #5c0f7c9c
 def fit(stage,            # what to train, a `Stage`
         out=None,         # folder for checkpoint, log and pictures; None keeps nothing
         steps:int=None,   # stop after so many steps,
@@ -132,7 +133,7 @@ def fit(stage,            # what to train, a `Stage`
     for m in stage.nets.values(): m.to(dev).train()
     for m in stage.fixed.values(): m.to(dev).eval().requires_grad_(False)
     stage.device = dev
-    stage.averaged = {k: deepcopy(m).eval().requires_grad_(False) for k, m in stage.nets.items()} if stage.ema else stage.nets
+    stage.averaged = {k: deepcopy(m).eval().requires_grad_(False) if stage.ema and k not in stage.unaveraged else m for k, m in stage.nets.items()}
     step, spent, ck = 0, 0., out and out/f'{stage.name}.pt'
     for loss, o in stage.turns.values(): loss.to(dev); [g.setdefault('full_lr', g['lr']) for g in o.param_groups]
     if out: out.mkdir(parents=True, exist_ok=True); main and _sweep(out, stage.name)
@@ -185,7 +186,7 @@ def fit(stage,            # what to train, a `Stage`
     for m in stage.nets.values(): m.eval()
     return log.rows
 
-# %% ../nbs/14_training.ipynb #38cf7e58
+# %% ../nbs/14_training.ipynb #4ca6b1e2
 def _split():
     from accelerate.utils import DataLoaderConfiguration
     return DataLoaderConfiguration(split_batches=True, use_seedable_sampler=False)
@@ -194,7 +195,7 @@ def _postfix(row, minutes, seconds):
     left = {} if minutes is None else {'left': f'{max(0, minutes-seconds/60):.1f} min'}
     return {**{k: f'{v:.3g}' for k, v in row.items()}, **left}
 
-# %% ../nbs/14_training.ipynb #1a7aab29
+# %% ../nbs/14_training.ipynb #dc05fb9a
 class _Live:
     "Curves and the last picture under the cell that trains."
     def __init__(self, name): self.name, self.handle = name, None
