@@ -6,22 +6,22 @@
 __all__ = ['CONFIGS', 'STAGES', 'NETS', 'training_config', 'divide', 'main_speaker', 'lip_boxes', 'photo_clips', 'pair_clips',
            'speaker_clip', 'speaker_clips', 'encode_clips', 'Run', 'train', 'add_train_args', 'run_train']
 
-# %% ../nbs/32_train.ipynb #d3f1f91e
+# %% ../nbs/32_train.ipynb #116b0253
 import copy, csv, html, json, time
 from pathlib import Path
 import numpy as np
 import torch
 
-# %% ../nbs/32_train.ipynb #7b91955e
+# %% ../nbs/32_train.ipynb #a5e058ba
 from fastcore.basics import patch
 from . import faces
-from .core import TalkfaceError, load_checkpoint, load_into, preset, progress, save_checkpoint, seed_everything, weights_path, writing
+from .core import TalkfaceError, get_device, load_checkpoint, load_into, preset, progress, save_checkpoint, seed_everything, weights_path, writing
 from .corpus import Corpus
 from .fomm import COMPACT, MOUTH_CRITIC, AntiAliasInterpolation2d, ClipPairs, FommStage, build_fomm
 from .media import read_image
 from .training import curves, fit
 
-# %% ../nbs/32_train.ipynb #f4a79553
+# %% ../nbs/32_train.ipynb #cbba0043
 _avct = dict(side=32, widths=(32,64,128,256), d_model=256, nhead=8, num_layers=3, dim_feedforward=512, embedding_dim=256, dropout=.1)
 _full = dict(kp_detector={}, generator={}, ph2kp={}, audio2pose={}, sync={})
 CONFIGS = dict(
@@ -36,7 +36,7 @@ CONFIGS['gpu-80gb'] = copy.deepcopy(CONFIGS['gpu-24gb'])
 for k, b in dict(fomm=48, sync=256, avct=16, bst=3, head=32).items(): CONFIGS['gpu-80gb'][k]['batch'] = b
 CONFIGS['gpu-80gb']['workers'] = 14
 
-# %% ../nbs/32_train.ipynb #a0c3f65c
+# %% ../nbs/32_train.ipynb #c412d3d0
 def _merge(a, b): return {**a, **{k: _merge(a[k], v) if isinstance(v, dict) and isinstance(a.get(k), dict) and k != 'models' else v for k, v in b.items()}}
 
 def training_config(which='cpu' # a name, a dict, or a JSON file
@@ -54,7 +54,7 @@ def training_config(which='cpu' # a name, a dict, or a JSON file
     if odd := [k for k in given if k not in c and k != 'base']: raise TalkfaceError(f"the configuration's key {odd[0]!r} is unknown; known are {', '.join(c)}")
     return _merge(c, {k: v for k, v in given.items() if k != 'base'})
 
-# %% ../nbs/32_train.ipynb #d698a27b
+# %% ../nbs/32_train.ipynb #cc9112be
 def divide(corpus, validate=None, speaker=None):
     "`(train, validation)` of a `Corpus` by a list of clips and people."
     if validate is None:
@@ -72,7 +72,7 @@ def main_speaker(corpus):
     if not t: raise TalkfaceError(f"{corpus.path} has no clip with speech; prepare videos with sound")
     return max(t, key=t.get)
 
-# %% ../nbs/32_train.ipynb #f171dbcb
+# %% ../nbs/32_train.ipynb #b5e77b03
 def lip_boxes(points, # (T,68,2) px
               size, grow=1.35):
     "Boxes (T,4) tight around the lips, px."
@@ -99,7 +99,7 @@ def pair_clips(train, speaker, size, own=.35, photos=()):
         clips.append(dict(frames=c.frames, mouth=lip_boxes(c.points, size), weight=w, person=c.speaker if c.speaker == speaker else None))
     return clips+[dict(p, weight=.12/len(photos)) for p in photos]
 
-# %% ../nbs/32_train.ipynb #4396c71e
+# %% ../nbs/32_train.ipynb #61c39296
 def speaker_clip(c, cache=None):
     "A `CorpusClip` as the dict of arrays that the stages of one speaker read."
     p = cache and Path(cache)/f'{c.id}.npz'
@@ -120,7 +120,7 @@ def speaker_clip(c, cache=None):
 
 def speaker_clips(corpus, cache=None, desc='clips'): return [speaker_clip(c, cache) for c in progress(list(corpus.speech()), desc=desc)]
 
-# %% ../nbs/32_train.ipynb #a31d09bd
+# %% ../nbs/32_train.ipynb #d21bb8ad
 @torch.no_grad()
 def encode_clips(clips, kp_detector, size, side=64, device='cpu'):
     "Add E_kd's key points and three feature maps to every clip."
@@ -134,7 +134,7 @@ def encode_clips(clips, kp_detector, size, side=64, device='cpu'):
         c.update(value=kp['value'][:T].float().cpu().numpy(), jacobian=kp['jacobian'][:T].float().cpu().numpy(), feature_map=f.half().cpu().numpy())
     return clips
 
-# %% ../nbs/32_train.ipynb #e6919060
+# %% ../nbs/32_train.ipynb #be802093
 STAGES = ('fomm','sync','avct','bst','head')
 NETS = dict(kp_detector='fomm', generator='fomm', ph2kp=('bst','avct'), audio2pose='head', sync='sync')   # which stage made it
 
@@ -165,7 +165,7 @@ class Run:
     def mine(self, which='train'): return getattr(self, which).where(lambda c: c.speaker == self.speaker).speech()
     def __repr__(self): return f"Run({self.out.name}: {len(self.train)} clips to train on, {len(self.check)} left out, speaker {self.speaker}; done: {', '.join(k for k, v in self.about['stages'].items() if v['done']) or 'nothing'})"
 
-# %% ../nbs/32_train.ipynb #d599d8c5
+# %% ../nbs/32_train.ipynb #9f5d020e
 def _fresh(name, config, stats=None):
     from talkface.avct import AVCT
     from talkface.head_motion import HeadMotionPredictor
@@ -211,7 +211,7 @@ def stats(self:Run):
     with writing(p) as tmp: np.save(tmp, s)
     return s
 
-# %% ../nbs/32_train.ipynb #f4dfccc1
+# %% ../nbs/32_train.ipynb #501dd3ac
 def _fomm(run, o):
     size, c = run.config['size'], run.config
     photos = photo_clips(run.about['photos'], size) if run.about['photos'] else []
@@ -222,7 +222,34 @@ def _fomm(run, o):
     check = [(x.frames[0], x.frames[(t := np.linspace(0, len(x)-1, 6).astype(int))], lip_boxes(x.points, size)[t]) for x in own+[v for k, v in people.items() if k != run.speaker][:8]]
     return FommStage(run.network('kp_detector')[0], run.network('generator')[0], pairs, check=check, **o)
 
-_MAKERS = dict(fomm=_fomm)
+def _cached(run): return run.out/'cache'
+
+def _sync(run, o):
+    from talkface.sync import SyncStage
+    return SyncStage(run.network('sync')[0], speaker_clips(run.mine(), _cached(run)), speaker_clips(run.mine('check'), _cached(run)), **o)
+
+def _encoded(run, o):
+    "Clips of the speaker with E_kd's key points: to train on, left out."
+    side = run.config['models']['ph2kp'].get('side', 64)
+    return [encode_clips(speaker_clips(run.mine(w), _cached(run)), run.network('kp_detector')[0], run.config['size'], side, run.torch_device()) for w in ('train','check')]
+
+def _avct(run, o):
+    from talkface.bst_training import AvctStage
+    return AvctStage(run.network('ph2kp')[0], *_encoded(run, o), **o)
+
+def _bst(run, o):
+    from talkface.bst_training import BstStage
+    nets = [run.network(k)[0] for k in ('ph2kp','kp_detector','generator','sync')]
+    return BstStage(*nets, *_encoded(run, o), **o)
+
+def _head(run, o):
+    from talkface.head_motion import HeadStage
+    return HeadStage(run.network('audio2pose')[0], speaker_clips(run.mine(), _cached(run)), speaker_clips(run.mine('check'), _cached(run)), **o)
+
+_MAKERS = dict(fomm=_fomm, sync=_sync, avct=_avct, bst=_bst, head=_head)
+
+@patch
+def torch_device(self:Run): return get_device(self.device)
 
 @patch
 def stage(self:Run, name):
@@ -231,7 +258,7 @@ def stage(self:Run, name):
     how = dict(batch=o.pop('batch'), workers=self.config['workers'], accumulate=o.pop('accumulate', 1))
     return _MAKERS[name](self, o), how
 
-# %% ../nbs/32_train.ipynb #3597406c
+# %% ../nbs/32_train.ipynb #00b878f6
 @patch
 def pack(self:Run):
     "Write `talkface.safetensors`: all networks as far as they are trained, float16."
@@ -253,7 +280,7 @@ def _speaker_frame(self:Run, kp_detector):
     x = torch.from_numpy(np.ascontiguousarray(best.frames[0])).permute(2,0,1)[None].float()/255
     return dict(feature_map=kp_detector.eval().features(x)[0], pose=torch.tensor(faces.smooth(np.asarray(best.poses))[0]).float())
 
-# %% ../nbs/32_train.ipynb #4c25481a
+# %% ../nbs/32_train.ipynb #9a4ade48
 def _png(fig):
     import base64, io
     import matplotlib.pyplot as plt
@@ -290,7 +317,7 @@ def report(self:Run):
     with writing(self.out/'report.html') as tmp: tmp.write_text(page, encoding='utf-8')
     return self.out/'report.html'
 
-# %% ../nbs/32_train.ipynb #c1a68660
+# %% ../nbs/32_train.ipynb #f9b807ff
 def train(corpus,          # folder that `talkface prepare` made; None to go on with a run
           out,             # folder of the run
           stage='all',     # 'all' or one of `STAGES`
@@ -324,7 +351,7 @@ def _machine(st):
     import os
     return torch.cuda.get_device_name() if st.device.type == 'cuda' else f"{os.cpu_count()} CPU cores"
 
-# %% ../nbs/32_train.ipynb #fc427086
+# %% ../nbs/32_train.ipynb #393c6f63
 def add_train_args(sub # what `ArgumentParser.add_subparsers()` returned
                   ):
     "Add the sub-command `train`."
