@@ -2,7 +2,7 @@
 
 Networks of toy size; `run` calls `main` in this process, `process` a real one.
 """
-import errno, io, os, pickle, signal, subprocess, sys, time
+import contextlib, errno, io, os, pickle, signal, subprocess, sys, time
 from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
@@ -245,11 +245,19 @@ def test_small_disk(files, tmp_path):
 
 LONG = 8.   # seconds of sound: long enough to be stopped in the middle
 
+def growing(folder):
+    "Is a file being written here? It may be renamed or deleted while we look."
+    sizes = []
+    for f in folder.glob('.*partial*'):
+        with contextlib.suppress(FileNotFoundError): sizes.append(f.stat().st_size)
+    return max(sizes, default=0) > 1000
+
 def process(files, out, *more):
     ph, wav = files['dir']/'long.json', files['dir']/'long.wav'
     if not wav.exists(): toy.phonemes(ph, LONG); toy.wav(wav, np.tile(toy.speech(2.), int(LONG/2)))
     args = ['animate', files['me'], wav, '-o', out, '--weights', files['weights'], '--phonemes', ph, '--pose', 'still', '--device', 'cpu', *more]
-    return subprocess.Popen([sys.executable, '-m', 'talkface.animate', *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    hears = dict(preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) if os.name == 'posix' else {}   # a test run in the background of a shell is deaf to Ctrl-C, and so would be its children
+    return subprocess.Popen([sys.executable, '-m', 'talkface.animate', *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **hears)
 
 @pytest.mark.skipif(os.name != 'posix', reason='signals')
 @pytest.mark.parametrize('sig,code', [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -257,8 +265,8 @@ def test_stopped_in_the_middle(files, tmp_path, sig, code):
     (tmp_path/'o.mp4').write_bytes(b'yesterday')
     p = process(files, tmp_path/'o.mp4', '--size', 1500)
     end = time.time()+300
-    while time.time() < end and not any(f.stat().st_size > 1000 for f in tmp_path.glob('.*partial*')): time.sleep(.02)    # frames are being written
-    assert p.poll() is None, p.stderr.read()
+    while time.time() < end and p.poll() is None and not growing(tmp_path): time.sleep(.02)    # until frames are being written
+    assert p.poll() is None and growing(tmp_path), p.communicate(timeout=5)[1] if p.poll() is not None else 'nothing was written in five minutes'
     p.send_signal(sig)
     out, err = p.communicate(timeout=120)
     assert p.returncode == code and 'Traceback' not in err, err
