@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['SR', 'HOP', 'NFFT', 'BANDS', 'COLUMNS', 'SIZE', 'FACE', 'AUDIO', 'FLOOR', 'mel_bank', 'mel', 'mel_window',
            'mel_windows', 'mouth_crop', 'ConvBlock', 'SyncNet', 'freeze', 'load_expert', 'nll', 'stack_windows',
-           'sync_P', 'sync_loss', 'embed_clip', 'shift_curve', 'sync_offsets', 'SyncLoss', 'SyncStage']
+           'sync_P', 'sync_loss', 'embed_clip', 'cross_P', 'shift_curve', 'sync_offsets', 'draw_group', 'change',
+           'Mouths', 'SyncLoss', 'SyncStage']
 
-# %% ../nbs/22_sync.ipynb #3eb75d9d
+# %% ../nbs/22_sync.ipynb #dd9068b3
 import math
 from pathlib import Path
 import numpy as np
@@ -16,11 +17,11 @@ from torch import nn
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-# %% ../nbs/22_sync.ipynb #55498090
+# %% ../nbs/22_sync.ipynb #2bd80f80
 from .core import Checkpoint, TalkfaceError, load_checkpoint, load_into
 from .training import Stage
 
-# %% ../nbs/22_sync.ipynb #28af6dcd
+# %% ../nbs/22_sync.ipynb #3f523897
 SR, HOP, NFFT, BANDS, COLUMNS = 16000, 200, 800, 80, 16   # COLUMNS: of one window, 0.2 s
 
 def _hz(m):
@@ -36,7 +37,7 @@ def mel_bank(low=55., high=7600.):
     up, down = (f-e[:-2])/(e[1:-1]-e[:-2]), (e[2:]-f)/(e[2:]-e[1:-1])
     return np.maximum(0, np.minimum(up, down))*2/(e[2:]-e[:-2])
 
-# %% ../nbs/22_sync.ipynb #3ad401d7
+# %% ../nbs/22_sync.ipynb #619d401c
 def mel(wav,    # (n,) array or tensor, 16 kHz, in [-1,1]
        ):
     "Log-mel picture (80, n//200+1) in [-4,4]; float32, array or tensor as `wav` is."
@@ -48,7 +49,7 @@ def mel(wav,    # (n,) array or tensor, 16 kHz, in [-1,1]
     out = (8*(db+100)/100-4).clamp(-4, 4)
     return out if torch.is_tensor(wav) else out.numpy()
 
-# %% ../nbs/22_sync.ipynb #47ff8e37
+# %% ../nbs/22_sync.ipynb #97490910
 def mel_window(m,     # (80,n)
                frame  # number of the first of five frames
               ):
@@ -63,26 +64,34 @@ def mel_windows(wav, # (n,) 16 kHz
     m = mel(np.asarray(wav, np.float32))
     return np.stack([mel_window(m, i) for i in range(T)])[:,None]
 
-# %% ../nbs/22_sync.ipynb #60a067d7
+# %% ../nbs/22_sync.ipynb #8dce65fc
+def _tents(lo, hi,  # (N,) ends of the boxes, px
+           n, size, # output and input pixels
+           radius   # (N,) or a number, px
+          ):
+    "Sampling matrices (N,n,size); beyond the border the edge is repeated."
+    at = lo[:,None]+(hi-lo)[:,None]*(torch.arange(n, device=lo.device)+.5)/n-.5
+    r = torch.as_tensor(radius, dtype=lo.dtype, device=lo.device).reshape(-1,1,1)
+    A = (1-(at.clamp(0, size-1)[...,None]-torch.arange(size, device=lo.device)).abs()/r).clamp_min(0)
+    return A/A.sum(-1, keepdim=True)
+
+# %% ../nbs/22_sync.ipynb #6699e36b
 SIZE = 48, 96   # height and width of a crop
 
 def mouth_crop(frames,    # (...,3,H,W) in [0,1]
                boxes,     # (...,4) x0,y0,x1,y1 in px; x0 > x1 mirrors
                size=SIZE, # height and width of the result
-               taps=None  # samples averaged along each side of a pixel; None: 1 at 128 px frames, 2 at 256, ...
+               soft=None  # radius of the tent, px, a number or (...); None: 1, and 2 for 256 px, ...
               ):
     "Differentiable crops (...,3,h,w)."
-    lead, (H, W), (h, w) = frames.shape[:-3], frames.shape[-2:], size
-    k = taps or max(1, round(max(H, W)/128))
-    b = boxes.reshape(-1,1,4).to(frames)
-    at = lambda n: (torch.arange(n*k, device=frames.device, dtype=frames.dtype)+.5)/(n*k)
-    x = (b[...,0]+(b[...,2]-b[...,0])*at(w))*2/W-1
-    y = (b[...,1]+(b[...,3]-b[...,1])*at(h))*2/H-1
-    grid = torch.stack([x[:,None].expand(-1,h*k,-1), y[:,:,None].expand(-1,-1,w*k)], -1)
-    out = F.grid_sample(frames.reshape(-1,3,H,W), grid, padding_mode='border', align_corners=False)
-    return (F.avg_pool2d(out, k) if k > 1 else out).reshape(*lead, 3, h, w)
+    lead, (H, W) = frames.shape[:-3], frames.shape[-2:]
+    b = boxes.reshape(-1,4).float(); x = frames.reshape(-1,3,H,W)
+    r = max(1., max(H, W)/128) if soft is None else soft
+    Ax, Ay = (_tents(b[:,i], b[:,i+2], size[1-i], (W,H)[i], r).to(x.dtype) for i in (0,1))
+    rows = torch.bmm(x.reshape(len(x), 3*H, W), Ax.mT).reshape(len(x), 3, H, size[1])
+    return (Ay[:,None] @ rows).reshape(*lead, 3, *size)
 
-# %% ../nbs/22_sync.ipynb #f9299bb7
+# %% ../nbs/22_sync.ipynb #4d7e706d
 FACE = [(32,7,1,3,0), (64,5,(1,2),1,0), *[(64,3,1,1,1)]*2, (128,3,2,1,0), *[(128,3,1,1,1)]*3, (256,3,2,1,0), *[(256,3,1,1,1)]*2,
         (512,3,2,1,0), *[(512,3,1,1,1)]*2, (512,3,2,1,0), (512,3,1,0,0), (512,1,1,0,0)]       # channels, kernel, stride, padding, residual
 AUDIO = [(32,3,1,1,0), *[(32,3,1,1,1)]*2, (64,3,(3,1),1,0), *[(64,3,1,1,1)]*2, (128,3,3,1,0), *[(128,3,1,1,1)]*2,
@@ -104,7 +113,7 @@ def _tower(cin, rows, multiplier):
         c = max(8, round(c*multiplier)); layers.append(ConvBlock(cin, c, k, s, p, bool(r))); cin = c
     return nn.Sequential(*layers)
 
-# %% ../nbs/22_sync.ipynb #e536dcbd
+# %% ../nbs/22_sync.ipynb #1fbf9915
 def _similarity(v, s, eps=1e-8):
     "Cosine along the last axis with the paper's epsilon."
     return (v*s).sum(-1)/(v.norm(dim=-1)*s.norm(dim=-1)).clamp_min(eps)
@@ -126,7 +135,7 @@ class SyncNet(nn.Module):
     @staticmethod
     def P(v, s): "P_sync of embeddings, in [0,1]."; return _similarity(v, s).clamp(0, 1)
 
-# %% ../nbs/22_sync.ipynb #087ac402
+# %% ../nbs/22_sync.ipynb #9b081e67
 def freeze(net):
     "Evaluation mode, and no gradients of its weights."
     return net.eval().requires_grad_(False)
@@ -143,7 +152,7 @@ def _expert_state(path):
     if s is None: raise TalkfaceError(f"{path} holds no sync expert; give lipsync_expert.pth, or a file that the stage sync wrote")
     return {k.removeprefix('module.'): v.float() if v.is_floating_point() else v for k, v in s.items()}
 
-# %% ../nbs/22_sync.ipynb #c9c5cbc4
+# %% ../nbs/22_sync.ipynb #4e25b19b
 def load_expert(path # our .safetensors, a checkpoint of `fit`, or the official lipsync_expert.pth
                ) -> SyncNet:
     "A frozen `SyncNet` with the weights of a file; its width is read off the shapes."
@@ -153,7 +162,7 @@ def load_expert(path # our .safetensors, a checkpoint of `fit`, or the official 
     net = SyncNet(max(shape(14)[0], 8)/512, 2 if shape(0)[-1] == 5 else 1)
     return freeze(load_into(net, Checkpoint({'sync': state}, path=path), 'sync'))
 
-# %% ../nbs/22_sync.ipynb #f54f600c
+# %% ../nbs/22_sync.ipynb #5d768172
 FLOOR = 1e-4
 
 def nll(P): "-log P, finite at 0."; return -torch.log(FLOOR+(1-FLOOR)*P)
@@ -166,7 +175,7 @@ def stack_windows(crops # (B,T,3,h,w)
     i = torch.arange(T-4, device=crops.device)[:,None]+torch.arange(5, device=crops.device)
     return crops[:,i].reshape(B, T-4, 15, h, w)
 
-# %% ../nbs/22_sync.ipynb #cfbf42b4
+# %% ../nbs/22_sync.ipynb #612d270c
 def sync_P(net,    # the frozen expert
            frames, # (B,T,3,H,W) in [0,1]
            boxes,  # (B,T,4) px, of the real frames
@@ -182,7 +191,7 @@ def sync_loss(net, frames, boxes, mels):
     "Mean of -log P_sync over the windows of sequences; arguments as `sync_P`'s."
     return nll(sync_P(net, frames, boxes, mels)).mean()
 
-# %% ../nbs/22_sync.ipynb #df249a33
+# %% ../nbs/22_sync.ipynb #09f0e7a2
 @torch.no_grad()
 def embed_clip(net,   # frozen `SyncNet`
                crops, # (T,3,48,96) in [0,1]
@@ -196,13 +205,15 @@ def embed_clip(net,   # frozen `SyncNet`
     s = [net.audio(mels[i:min(i+batch,n)].to(dev)) for i in range(0, n, batch)]
     return torch.cat(v)[:n].cpu(), torch.cat(s).cpu()
 
-# %% ../nbs/22_sync.ipynb #f17f57d9
+# %% ../nbs/22_sync.ipynb #8053c26a
+def cross_P(v, s): "P of every mouth (n,D) with every sound (m,D): (n,m)."; return (F.normalize(v.float(), dim=-1) @ F.normalize(s.float(), dim=-1).T).clamp(0, 1)
+
 def shift_curve(v, s,       # embeddings (n,D) of a clip
                 vshift=15,  # frames
                 keep=None   # (n,) bool, mouth windows that count
                ) -> np.ndarray:
     "Mean P for the shifts -vshift..vshift of the sound: (2 vshift+1,)."
-    P = SyncNet.P(v[:,None], s[None]).numpy()
+    P = cross_P(v, s).numpy()
     k = np.ones(len(P), bool) if keep is None else np.asarray(keep, bool)
     def at(d):
         p = np.diagonal(P, d); m = k[max(0,-d):max(0,-d)+len(p)]
@@ -219,156 +230,171 @@ def sync_offsets(net,   # frozen `SyncNet`
 def _readouts(c, vshift):
     return dict(psync=float(c[vshift]), psync_off=int(vshift-np.nanargmax(c)), psync_conf=float(np.nanmax(c)-np.nanmedian(c)), curve=c)
 
-# %% ../nbs/22_sync.ipynb #2e154d2c
-class _Mouths:
-    "Pixels around the mouth of one clip, copied as they are, so that a window is cut without decoding frames again."
+# %% ../nbs/22_sync.ipynb #86450308
+def draw_group(loud,      # (n,) bool, windows in words
+               rng,
+               size=4,    # windows
+               apart=4,   # frames between any two of them, at least
+               silent=.1  # share of groups that begin in silence
+              ) -> list:
+    "Numbers of the first frames; the others of a group are windows in words."
+    n = len(loud); words = np.flatnonzero(loud) if loud.any() else np.arange(n)
+    quiet = np.flatnonzero(~loud) if loud.any() else words
+    pick = [int(rng.choice(quiet if len(quiet) and rng.random() < silent else words))]
+    for k in range(1, size):
+        far = np.abs(words[:,None]-pick).min(1)
+        can = words[far >= min(apart, far.max())]
+        near = can[np.abs(can-pick[0]) <= 25]
+        pick.append(int(rng.choice(near if k % 2 and len(near) else can)))
+    return pick
+
+# %% ../nbs/22_sync.ipynb #7cd57d7d
+def change(boxes, # (5,4)
+           rng):
+    "Moved, scaled, sometimes mirrored boxes; (light, contrast, softness); gain in units of the mel picture (0.08 for 1 dB)."
+    side, mid, half = (boxes[:,2:]-boxes[:,:2]).mean(), (boxes[:,:2]+boxes[:,2:])/2, (boxes[:,2:]-boxes[:,:2])/2
+    mid, half = mid+rng.uniform(-.04, .04, 2)*side, half*rng.uniform(.94, 1.08)
+    if rng.random() < .5: half = half*[-1,1]
+    look = rng.uniform(-.08, .08), rng.uniform(.85, 1.15), 1+rng.uniform(0, 1)*(rng.random() < .6)
+    return np.concatenate([mid-half, mid+half], 1).astype(np.float32), np.array(look, np.float32), rng.uniform(-.5, .5)
+
+# %% ../nbs/22_sync.ipynb #e5902850
+class Mouths:
+    "Pixels around the mouth of one clip, a patch (side,side) for each frame, and the boxes within the patches."
     def __init__(self, clip, side):
         n, b = len(clip['frames']), np.asarray(clip['mouth_boxes'], np.float64)
-        self.corner = np.floor((b[:,:2]+b[:,2:])/2-side/2).astype(int)
+        corner = np.floor((b[:,:2]+b[:,2:])/2-side/2).astype(int)
         self.pixels, r = np.empty((n,side,side,3), np.uint8), np.arange(side)
         for a in range(0, n, 64):
             for i, f in enumerate(np.asarray(clip['frames'][a:a+64]), a):
-                (x, y), (h, w) = self.corner[i], f.shape[:2]
+                (x, y), (h, w) = corner[i], f.shape[:2]
                 self.pixels[i] = f[np.clip(y+r,0,h-1)[:,None], np.clip(x+r,0,w-1)]
-        self.boxes = (b-np.tile(self.corner, 2)).astype(np.float32)                # in the patch
+        self.boxes, self.soft = (b-np.tile(corner, 2)).astype(np.float32), max(1., max(h, w)/128)
+    def crops(self):
+        "All crops (n,3,48,96), unchanged."
+        return mouth_crop(torch.as_tensor(self.pixels).permute(0,3,1,2).float()/255, torch.as_tensor(self.boxes), soft=self.soft)
 
-# %% ../nbs/22_sync.ipynb #356d6dd5
+# %% ../nbs/22_sync.ipynb #70e73a84
 class SyncLoss(nn.Module):
-    "The loss of a batch of `SyncStage`."
-    def __init__(self, net, loss='mixed', taps=1):
+    "The losses of a batch of `SyncStage`."
+    def __init__(self, net, loss='mixed'):
         super().__init__()
         if loss not in ('bce','logits','mixed'): raise ValueError(f"loss={loss!r} is none of 'bce', 'logits', 'mixed'.")
-        self.net, self.loss, self.taps = net, loss, taps
+        self.net, self.loss = net, loss
         if loss != 'bce': self.scale = nn.Parameter(torch.tensor(math.log(10.)))
         if loss == 'logits': self.bias = nn.Parameter(torch.tensor(-5.))
     def pictures(self, b):
-        "Crops (B,15,48,96) with the drawn changes of light and softness."
-        x = b['pixels'].permute(0,1,4,2,3).float()/255
-        x = mouth_crop(x, b['boxes'], taps=self.taps).flatten(1,2)
-        soft = F.avg_pool2d(F.pad(x, (2,2,1,1), mode='replicate'), (3,5), 1)
-        light, contrast, blur = (t[:,None,None,None] for t in b['look'].float().unbind(1))
-        x = x+blur*(soft-x)
-        return ((x-.5)*contrast+.5+light).clamp(0, 1)
+        "Crops (N,15,48,96) of the windows of a batch, with the drawn changes."
+        x, boxes, look = b['pixels'].flatten(0,2), b['boxes'].flatten(0,2), b['look'].float().flatten(0,1)
+        c = mouth_crop(x.permute(0,3,1,2).float()/255, boxes, soft=look[:,2].repeat_interleave(5))
+        light, contrast = look[:,0,None,None,None], look[:,1,None,None,None]
+        return ((c.reshape(len(look), 15, *SIZE)-.5)*contrast+(.5+light)).clamp(0, 1)
     def forward(self, batch, made):
-        m = batch['mels'].float(); B, K = m.shape[:2]
-        v, s = self.net.face(self.pictures(batch)), self.net.audio(m.flatten(0,1)).reshape(B, K, -1)
-        return self.losses(SyncNet.P(v[:,None].float(), s.float())), made
-    def losses(self, P):
-        "Of P (B,1+wrong): column 0 is the true sound."
-        if self.loss == 'logits':
-            z = P*self.scale.exp()+self.bias
-            return {'logits': (F.softplus(-z[:,0]).mean()+F.softplus(z[:,1:]).mean())/2}
-        out = {'bce': (nll(P[:,0]).mean()+nll(1-P[:,1:]).mean())/2}
-        if self.loss == 'mixed': out['choice'] = F.cross_entropy(P*self.scale.exp(), torch.zeros(len(P), dtype=torch.long, device=P.device))
-        return out
+        B, n = batch['mels'].shape[:2]
+        v, s = self.net.face(self.pictures(batch)).reshape(B,n,-1), self.net.audio(batch['mels'].flatten(0,1)).reshape(B,n,-1)
+        return self.losses(SyncNet.P(v[:,:,None], s[:,None])), made
 
-# %% ../nbs/22_sync.ipynb #7d23c89b
+# %% ../nbs/22_sync.ipynb #592261ed
+@patch
+def losses(self:SyncLoss,
+           P # (B,n,n) of mouth i and sound j of each group; true pairs on the diagonal
+          ) -> dict:
+    "Scalars to be added up."
+    n = P.shape[-1]; own = torch.eye(n, dtype=torch.bool, device=P.device).expand_as(P)
+    if self.loss == 'logits':
+        z = P*self.scale.exp()+self.bias
+        return {'logits': (F.softplus(-z[own]).mean()+F.softplus(z[~own]).mean())/2}
+    out = {'bce': (nll(P[own]).mean()+nll(1-P[~own]).mean())/2}
+    if self.loss == 'mixed':
+        z, i = P*self.scale.exp(), torch.arange(n, device=P.device).expand(len(P), n)
+        out['choice'] = (F.cross_entropy(z.transpose(1,2), i)+F.cross_entropy(z, i))/2
+    return out
+
+# %% ../nbs/22_sync.ipynb #dd4ff35c
 class SyncStage(Stage):
-    "Trains a `SyncNet` on clips; for `talkface.training.fit`."
+    "Trains a `SyncNet` on clips; for `talkface.training.fit`. A sample is a group of windows."
     name = 'sync'
-    def __init__(self, net,         # `SyncNet`
-                 clips,             # dicts with frames (T,H,W,3), wav, mouth_boxes (T,4), and spoken (T,) if known
-                 val=(),            # the same, not trained on
-                 lr=None,           # Adam; None: 1e-4 for the full width, up to 1e-3 for narrow nets
-                 loss='mixed',      # 'bce' is the paper's; 'logits' and 'mixed' are described above
-                 wrong=3,           # wrong sounds of a sample
-                 apart=4,           # frames between a true and a wrong sound, at least
-                 silent=.1,         # share of windows in silence
+    def __init__(self, net,       # `SyncNet`
+                 clips,           # dicts with frames (T,H,W,3), wav, mouth_boxes (T,4), and spoken (T,) if known
+                 val=(),          # the same, not trained on
+                 lr=None,         # of Adam; None: 1e-4 at full width, up to 1e-3 for narrow nets
+                 loss='mixed',    # 'bce' (the paper's), 'logits' or 'mixed'
+                 group=4, apart=4, silent=.1, # see `draw_group`
                  augment=True,
-                 memory=1500,       # MB of pixels kept; clips beyond that are decoded anew for each sample
-                 ):
-        self.net, self.clips, self.val = net, [c for c in clips if _usable(c)], [c for c in val if _usable(c)]
-        if not self.clips: raise TalkfaceError("there is no clip with speech of 20 frames or more to train the sync expert on; prepare more footage")
-        self.wrong, self.apart, self.silent, self.augment, self.room = wrong, apart, silent, augment, memory*2**20
-        boxes = [np.asarray(c['mouth_boxes'], np.float32) for c in self.clips+self.val]
-        self.side = int(math.ceil(max((b[:,2:]-b[:,:2]).max() for b in boxes)*1.2))+2
-        self.taps = max(1, round(max(self.clips[0]['frames'][0].shape[:2])/128))
-        self.kept, self.sounds = {}, {}
-        loss_of = SyncLoss(net, loss, self.taps)
+                 memory=1500):    # MB of pixels kept; clips beyond that are decoded for each sample
+        self.clips, self.val = ([c for c in cs if _usable(c)] for cs in (clips, val))
+        if not self.clips: raise TalkfaceError("no clip has 20 frames or more and speech, so the sync expert cannot be trained; prepare more footage")
+        self.group, self.apart, self.silent, self.augment, self.room, self.kept, self.sounds = group, apart, silent, augment, memory*2**20, {}, {}
+        sides = [np.ptp(np.asarray(c['mouth_boxes'])[:,[0,2]], axis=1).max() for c in self.clips+self.val]
+        self.side = math.ceil(max(sides)*1.18)+4
+        loss_of = SyncLoss(net.to(memory_format=torch.channels_last), loss)          # a sixth faster on CPUs
         self.nets = {'sync': net}
-        self.turns = {'sync': (loss_of, torch.optim.Adam(loss_of.parameters(), lr or min(1e-3, 1e-4/net.config['multiplier'])))}
+        self.turns = {'sync': (loss_of, torch.optim.Adam(loss_of.parameters(), lr or min(1e-3, 2.5e-4/net.config['multiplier'])))}
 
-def _usable(c): return len(c['frames']) >= 20 and c.get('wav') is not None and len(c['wav']) > 0 and (c.get('spoken') is None or np.any(c['spoken']))
+def _usable(c): return len(c['frames']) >= 20 and c.get('wav') is not None and np.any(c['wav']) and (c.get('spoken') is None or np.any(c['spoken']))
 
-# %% ../nbs/22_sync.ipynb #26de80f6
+# %% ../nbs/22_sync.ipynb #47b26a4f
 @patch
 def mouths(self:SyncStage, c):
-    "The clip's `_Mouths`, kept while there is room."
+    "The clip's `Mouths`, kept while there is room."
     if (m := self.kept.get(id(c))) is None:
-        m = _Mouths(c, self.side)
+        m = Mouths(c, self.side)
         if m.pixels.nbytes <= self.room: self.kept[id(c)] = m; self.room -= m.pixels.nbytes
     return m
 
 @patch
 def sound(self:SyncStage, c):
-    "The clip's mel windows (T,1,80,16) float16, and which windows (T-4,) lie in words."
+    "The clip's mel windows (T,1,80,16) float16, and which of the T-4 whole windows lie in words."
     if id(c) not in self.sounds:
-        m = mel_windows(c['wav'], len(c['frames']))
-        loud = m.mean((1,2,3)) > m.mean()-.5 if c.get('spoken') is None else np.convolve(np.asarray(c['spoken'][:len(m)], float), np.ones(5), 'valid') >= 3
-        self.sounds[id(c)] = m.astype(np.float16), np.asarray(loud[:len(m)-4], bool)
+        m = mel_windows(c['wav'], len(c['frames'])); n = len(m)-4
+        said = np.convolve(np.asarray(c['spoken'], float), np.ones(5), 'valid')[:n] >= 3 if c.get('spoken') is not None else m[:n].mean((1,2,3)) > m.mean()-.5
+        self.sounds[id(c)] = m.astype(np.float16), said
     return self.sounds[id(c)]
 
-# %% ../nbs/22_sync.ipynb #4743bcb4
+# %% ../nbs/22_sync.ipynb #f91a01db
 @patch
 def sample(self:SyncStage, rng):
-    "pixels (5,s,s,3) uint8, boxes (5,4), look (3,), mels (1+wrong,1,80,16): the true sound first."
+    "pixels (n,5,s,s,3) uint8, boxes (n,5,4), look (n,3): light, contrast, softness; mels (n,1,80,16)."
     c = self.clips[rng.integers(len(self.clips))]
-    m, (mels, loud) = self.mouths(c), self.sound(c)
-    quiet = rng.random() < self.silent and not loud.all() or not loud.any()
-    i = int(rng.choice(np.flatnonzero(loud != quiet)))
-    far = np.abs(np.arange(len(loud))-i)
-    can = (far >= self.apart) & (loud if quiet and loud.any() else True)
-    near = can & (far <= 25)
-    draw = lambda: int(rng.choice(np.flatnonzero(near if rng.random() < .5 and near.any() else can if can.any() else far == far.max())))
-    j = [i]+[draw() for _ in range(self.wrong)]
-    boxes, look, gain = m.boxes[i:i+5].copy(), np.array([0,1,0], np.float32), 0.
-    if self.augment: boxes, look, gain = _change(boxes, rng)
-    return dict(pixels=m.pixels[i:i+5], boxes=boxes, look=look, mels=np.clip(mels[j].astype(np.float32)+gain, -4, 4))
+    m, (mels, said) = self.mouths(c), self.sound(c)
+    at = draw_group(said, rng, self.group, self.apart, self.silent)
+    drawn = [change(m.boxes[i:i+5], rng) if self.augment else (m.boxes[i:i+5], np.array([0,1,1], np.float32), 0.) for i in at]
+    boxes, look, gain = (np.stack(x).astype(np.float32) for x in zip(*drawn))
+    look[:,2] *= m.soft
+    return dict(pixels=np.stack([m.pixels[i:i+5] for i in at]), boxes=boxes, look=look,
+                mels=np.clip(mels[at].astype(np.float32)+gain[:,None,None,None], -4, 4))
 
-def _change(boxes, rng):
-    "Moved, scaled, sometimes mirrored boxes; light, contrast and softness; gain of the sound in steps of the mel picture (0.08 for 1 dB)."
-    side, mid = (boxes[:,2:]-boxes[:,:2]).mean(), (boxes[:,:2]+boxes[:,2:])/2
-    half = (boxes[:,2:]-boxes[:,:2])/2*rng.uniform(.94, 1.08)
-    mid = mid+rng.uniform(-.04, .04, 2)*side
-    if rng.random() < .5: half = half*[-1,1]
-    look = rng.uniform(-.08, .08), rng.uniform(.85, 1.15), rng.uniform(0, 1)*(rng.random() < .6)
-    return np.concatenate([mid-half, mid+half], 1).astype(np.float32), np.array(look, np.float32), rng.uniform(-.5, .5)
-
-# %% ../nbs/22_sync.ipynb #b066fa86
+# %% ../nbs/22_sync.ipynb #8590f00a
 @patch
-@torch.no_grad()
 def embeddings(self:SyncStage, c):
     "Mouths and sounds of a whole clip, by the averaged net where there is one."
     net = (getattr(self, 'averaged', None) or self.nets)['sync']
-    m, (mels, _) = self.mouths(c), self.sound(c)
-    x = torch.as_tensor(m.pixels).permute(0,3,1,2).float()/255
-    return embed_clip(net, mouth_crop(x, torch.as_tensor(m.boxes), taps=self.taps), torch.as_tensor(mels).float())
+    return embed_clip(net, self.mouths(c).crops(), torch.as_tensor(self.sound(c)[0]).float())
 
 @patch
 def scores(self:SyncStage, apart=5, seed=0):
-    "Of the validation clips: `told` right from a pair `apart` or more frames off, clips `within_1` frame, `bce`, P of true and wrong pairs."
-    told, off, true, false, self.curves = [], [], [], [], []
-    rng = np.random.default_rng(seed)
+    "`told`, `within_1`, `bce`, and the mean P of true and wrong pairs."
+    off, true, wrong, self.curves, rng = [], [], [], [], np.random.default_rng(seed)
     for c in self.val:
-        (v, s), loud = self.embeddings(c), self.sound(c)[1]
-        P = SyncNet.P(v[:,None], s[None]).numpy()
-        for i in np.flatnonzero(loud):
+        (v, s), said = self.embeddings(c), self.sound(c)[1]
+        P = cross_P(v, s).numpy()
+        for i in np.flatnonzero(said):
             can = np.flatnonzero(np.abs(np.arange(len(P))-i) >= apart)
-            if len(can): j = rng.choice(can); told.append(P[i,i] > P[i,j]); true.append(P[i,i]); false.append(P[i,j])
-        self.curves.append(shift_curve(v, s, keep=loud)); off.append(_readouts(self.curves[-1], 15)['psync_off'])
-    if not told: return {}
-    t, f = np.clip(true, 1e-4, 1), np.clip(false, 0, 1-1e-4)
-    return dict(told=float(np.mean(told)), within_1=float(np.mean(np.abs(off) <= 1)), bce=float(-(np.log(t).mean()+np.log(1-f).mean())/2), P_true=float(np.mean(true)), P_wrong=float(np.mean(false)))
+            if len(can): true.append(P[i,i]); wrong.append(P[i,rng.choice(can)])
+        self.curves.append(shift_curve(v, s, keep=said)); off.append(_readouts(self.curves[-1], 15)['psync_off'])
+    if not true: return {}
+    t, w = np.array(true), np.array(wrong); bce = -(np.log(t.clip(1e-4)).mean()+np.log((1-w).clip(1e-4)).mean())/2
+    return dict(told=float((t > w).mean()), within_1=float((np.abs(off) <= 1).mean()), bce=float(bce), P_true=float(t.mean()), P_wrong=float(w.mean()))
 
-# %% ../nbs/22_sync.ipynb #a8c1a5d2
+# %% ../nbs/22_sync.ipynb #e67e4961
 @patch
 def picture(self:SyncStage):
-    "Mean P against the shift, a line for each validation clip: (H,W,3) uint8."
+    "Mean P against the shift, a thin line for each validation clip: (H,W,3) uint8, or None before `scores`."
     from matplotlib.figure import Figure
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     if not getattr(self, 'curves', None): return None
-    fig = Figure(figsize=(5,3), dpi=80); ax = fig.subplots(); canvas = FigureCanvasAgg(fig)
+    fig = Figure(figsize=(5,3), dpi=80); ax, canvas = fig.subplots(), FigureCanvasAgg(fig)
     for y in self.curves: ax.plot(range(-15,16), y, lw=.5, c='grey')
-    ax.plot(range(-15,16), np.nanmean(self.curves, 0), lw=2); ax.axvline(0, lw=.5, c='k'); ax.set(xlabel='shift of the sound, frames', ylabel='mean P'); fig.tight_layout()
-    canvas.draw()
+    ax.plot(range(-15,16), np.nanmean(self.curves, 0), lw=2); ax.axvline(0, lw=.5, c='k')
+    ax.set(xlabel='shift of the sound, frames', ylabel='mean P'); fig.tight_layout(); canvas.draw()
     return np.asarray(canvas.buffer_rgba())[...,:3].copy()
