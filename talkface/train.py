@@ -7,13 +7,13 @@ __all__ = ['CONFIGS', 'STAGES', 'NETS', 'TOY', 'training_config', 'divide', 'mai
            'pair_clips', 'speaker_clip', 'speaker_clips', 'encode_clips', 'Run', 'train', 'add_train_args', 'run_train',
            'toy_corpus']
 
-# %% ../nbs/32_train.ipynb #e9405af9
+# %% ../nbs/32_train.ipynb #7efcd7fb
 import copy, csv, html, json, time
 from pathlib import Path
 import numpy as np
 import torch
 
-# %% ../nbs/32_train.ipynb #c569190c
+# %% ../nbs/32_train.ipynb #e57d5e2a
 from fastcore.basics import patch
 from . import faces
 from .core import TalkfaceError, get_device, load_checkpoint, load_into, preset, progress, save_checkpoint, seed_everything, weights_path, writing
@@ -22,7 +22,7 @@ from .fomm import COMPACT, MOUTH_CRITIC, AntiAliasInterpolation2d, ClipPairs, Fo
 from .media import read_image
 from .training import curves, fit
 
-# %% ../nbs/32_train.ipynb #63f34914
+# %% ../nbs/32_train.ipynb #78dec341
 _avct = dict(side=32, widths=(32,64,128,256), d_model=256, nhead=8, num_layers=3, dim_feedforward=512, embedding_dim=256, dropout=.1)
 _full = dict(kp_detector={}, generator={}, ph2kp={}, audio2pose={}, sync={})
 CONFIGS = dict(
@@ -37,7 +37,7 @@ CONFIGS['gpu-80gb'] = copy.deepcopy(CONFIGS['gpu-24gb'])
 for k, b in dict(fomm=48, sync=256, avct=16, bst=3, head=32).items(): CONFIGS['gpu-80gb'][k]['batch'] = b
 CONFIGS['gpu-80gb']['workers'] = 14
 
-# %% ../nbs/32_train.ipynb #582592b6
+# %% ../nbs/32_train.ipynb #ce918faf
 def _merge(a, b): return {**a, **{k: _merge(a[k], v) if isinstance(v, dict) and isinstance(a.get(k), dict) and k != 'models' else v for k, v in b.items()}}
 
 def training_config(which='cpu' # a name, a dict, or a JSON file
@@ -55,7 +55,7 @@ def training_config(which='cpu' # a name, a dict, or a JSON file
     if odd := [k for k in given if k not in c and k != 'base']: raise TalkfaceError(f"the configuration's key {odd[0]!r} is unknown; known are {', '.join(c)}")
     return _merge(c, {k: v for k, v in given.items() if k != 'base'})
 
-# %% ../nbs/32_train.ipynb #a9aa952f
+# %% ../nbs/32_train.ipynb #982cf90c
 def divide(corpus, validate=None, speaker=None):
     "`(train, validation)` of a `Corpus` by a list of clips and people."
     if validate is None:
@@ -73,7 +73,7 @@ def main_speaker(corpus):
     if not t: raise TalkfaceError(f"{corpus.path} has no clip with speech; prepare videos with sound")
     return max(t, key=t.get)
 
-# %% ../nbs/32_train.ipynb #05f86a7e
+# %% ../nbs/32_train.ipynb #42f1c19c
 def lip_boxes(points, # (T,68,2) px
               size, grow=1.35):
     "Boxes (T,4) tight around the lips, px."
@@ -100,7 +100,7 @@ def pair_clips(train, speaker, size, own=.35, photos=()):
         clips.append(dict(frames=c.frames, mouth=lip_boxes(c.points, size), weight=w, person=c.speaker if c.speaker == speaker else None))
     return clips+[dict(p, weight=.12/len(photos)) for p in photos]
 
-# %% ../nbs/32_train.ipynb #81b11ce0
+# %% ../nbs/32_train.ipynb #e4e498e5
 def speaker_clip(c, cache=None):
     "A `CorpusClip` as the dict of arrays that the stages of one speaker read."
     p = cache and Path(cache)/f'{c.id}.npz'
@@ -121,21 +121,35 @@ def speaker_clip(c, cache=None):
 
 def speaker_clips(corpus, cache=None, desc='clips'): return [speaker_clip(c, cache) for c in progress(list(corpus.speech()), desc=desc)]
 
-# %% ../nbs/32_train.ipynb #fde2a909
+# %% ../nbs/32_train.ipynb #8a9f57b7
 @torch.no_grad()
-def encode_clips(clips, kp_detector, size, side=64, device='cpu'):
-    "Add E_kd's key points and three feature maps to every clip."
+def encode_clips(clips, kp_detector, side=64, device='cpu', cache=None):
+    "Add E_kd's key points and three feature maps (side at most `side`) to every clip."
     k = kp_detector.to(device).eval().to(memory_format=torch.channels_last)
+    if cache: cache = Path(cache)/f'kp_{_mark(k)}_{side}'; cache.mkdir(parents=True, exist_ok=True)
     for c in progress(clips, desc='key points'):
+        p = cache and cache/f"{c['name']}.npz"
+        if p and p.is_file():
+            with np.load(p) as z: c.update(z)
+            continue
         x = torch.from_numpy(np.ascontiguousarray(c['frames'][:])).permute(0,3,1,2).to(device).float()/255
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             f = k.features(x.contiguous(memory_format=torch.channels_last)); kp = k.from_features(f)
         T, j = len(c['labels']), np.linspace(0, len(x)-1, 3).astype(int); f = f[j].float()
         if f.shape[-1] > side: f = torch.nn.functional.avg_pool2d(f, f.shape[-1]//side)
-        c.update(value=kp['value'][:T].float().cpu().numpy(), jacobian=kp['jacobian'][:T].float().cpu().numpy(), feature_map=f.half().cpu().numpy())
+        new = dict(value=kp['value'][:T].float().cpu().numpy(), jacobian=kp['jacobian'][:T].float().cpu().numpy(), feature_map=f.half().cpu().numpy()); c.update(new)
+        if p:
+            with writing(p) as tmp: np.savez(tmp, **new)
     return clips
 
-# %% ../nbs/32_train.ipynb #a64c7faa
+def _mark(module):
+    "A few letters that tell one set of weights from another."
+    import hashlib
+    h = hashlib.sha256()
+    for v in module.state_dict().values(): h.update(v.detach().cpu().float().contiguous().numpy().tobytes())
+    return h.hexdigest()[:10]
+
+# %% ../nbs/32_train.ipynb #7b728441
 STAGES = ('fomm','sync','avct','bst','head')
 NETS = dict(kp_detector='fomm', generator='fomm', ph2kp=('bst','avct'), audio2pose='head', sync='sync')   # which stage made it
 
@@ -166,7 +180,7 @@ class Run:
     def mine(self, which='train'): return getattr(self, which).where(lambda c: c.speaker == self.speaker).speech()
     def __repr__(self): return f"Run({self.out.name}: {len(self.train)} clips to train on, {len(self.check)} left out, speaker {self.speaker}; done: {', '.join(k for k, v in self.about['stages'].items() if v['done']) or 'nothing'})"
 
-# %% ../nbs/32_train.ipynb #e2346410
+# %% ../nbs/32_train.ipynb #34f9221b
 def _fresh(name, config, stats=None):
     from talkface.avct import AVCT
     from talkface.head_motion import HeadMotionPredictor
@@ -212,7 +226,12 @@ def stats(self:Run):
     with writing(p) as tmp: np.save(tmp, s)
     return s
 
-# %% ../nbs/32_train.ipynb #ed402547
+# %% ../nbs/32_train.ipynb #ab4e81a3
+def _moments(c, n=6):
+    "`n` frames of a clip, the widest open mouth last."
+    wide = int(np.nanargmax(c.mouth_open)) if np.isfinite(c.mouth_open).any() else len(c)//2
+    return np.array([*np.linspace(0, len(c)-1, n-1).astype(int), wide])
+
 def _fomm(run, o):
     size, c = run.config['size'], run.config
     photos = photo_clips(run.about['photos'], size) if run.about['photos'] else []
@@ -220,7 +239,7 @@ def _fomm(run, o):
     people = {}
     for x in run.check: people.setdefault(x.speaker, x)
     own = [x for x in run.check if x.speaker == run.speaker][:4]
-    check = [(x.frames[0], x.frames[(t := np.linspace(0, len(x)-1, 6).astype(int))], lip_boxes(x.points, size)[t]) for x in own+[v for k, v in people.items() if k != run.speaker][:8]]
+    check = [(x.frames[0], x.frames[(t := _moments(x))], lip_boxes(x.points, size)[t]) for x in own+[v for k, v in people.items() if k != run.speaker][:8]]
     return FommStage(run.network('kp_detector')[0], run.network('generator')[0], pairs, check=check, **o)
 
 def _cached(run): return run.out/'cache'
@@ -232,7 +251,7 @@ def _sync(run, o):
 def _encoded(run, o):
     "Clips of the speaker with E_kd's key points: to train on, left out."
     side = run.config['models']['ph2kp'].get('side', 64)
-    return [encode_clips(speaker_clips(run.mine(w), _cached(run)), run.network('kp_detector')[0], run.config['size'], side, run.torch_device()) for w in ('train','check')]
+    return [encode_clips(speaker_clips(run.mine(w), _cached(run)), run.network('kp_detector')[0], side, run.torch_device(), _cached(run)) for w in ('train','check')]
 
 def _avct(run, o):
     from talkface.bst_training import AvctStage
@@ -259,7 +278,7 @@ def stage(self:Run, name):
     how = dict(batch=o.pop('batch'), workers=self.config['workers'], accumulate=o.pop('accumulate', 1))
     return _MAKERS[name](self, o), how
 
-# %% ../nbs/32_train.ipynb #b8466e79
+# %% ../nbs/32_train.ipynb #18f4f877
 @patch
 def pack(self:Run):
     "Write `talkface.safetensors`: all networks as far as they are trained, float16."
@@ -281,7 +300,7 @@ def _speaker_frame(self:Run, kp_detector):
     x = torch.from_numpy(np.ascontiguousarray(best.frames[0])).permute(2,0,1)[None].float()/255
     return dict(feature_map=kp_detector.eval().features(x)[0], pose=torch.tensor(faces.smooth(np.asarray(best.poses))[0]).float())
 
-# %% ../nbs/32_train.ipynb #83a7493f
+# %% ../nbs/32_train.ipynb #68aaf7d8
 def _png(fig):
     import base64, io
     import matplotlib.pyplot as plt
@@ -318,7 +337,7 @@ def report(self:Run):
     with writing(self.out/'report.html') as tmp: tmp.write_text(page, encoding='utf-8')
     return self.out/'report.html'
 
-# %% ../nbs/32_train.ipynb #3b46534f
+# %% ../nbs/32_train.ipynb #688502c2
 def train(corpus,          # folder that `talkface prepare` made; None to go on with a run
           out,             # folder of the run
           stage='all',     # 'all' or one of `STAGES`
@@ -352,7 +371,7 @@ def _machine(st):
     import os
     return torch.cuda.get_device_name() if st.device.type == 'cuda' else f"{os.cpu_count()} CPU cores"
 
-# %% ../nbs/32_train.ipynb #acd2c717
+# %% ../nbs/32_train.ipynb #45a6381c
 def add_train_args(sub # what `ArgumentParser.add_subparsers()` returned
                   ):
     "Add the sub-command `train`."
@@ -378,7 +397,7 @@ def run_train(args):
     run = train(args.corpus, args.out, args.stage, args.minutes, args.steps, args.config, args.resume, args.validate, args.speaker, None if args.init == 'none' else args.init, args.photos, args.device, args.every)
     print(f"{run.out/'talkface.safetensors'}: talkface animate --weights {run.out/'talkface.safetensors'}; report: {run.out/'report.html'}")
 
-# %% ../nbs/32_train.ipynb #ac0bd9f4
+# %% ../nbs/32_train.ipynb #5c987f5d
 def toy_corpus(folder, n=8, T=48, size=64):
     "A prepared corpus of `n` drawn clips of one speaker, for tries and tests."
     from talkface.bst_training import toy_frames, toy_speaker
