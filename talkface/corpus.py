@@ -6,19 +6,19 @@
 __all__ = ['VIDEO_TYPES', 'REASONS', 'find_videos', 'find_transcript', 'Settings', 'Rejected', 'pack_frames', 'Frames', 'measure',
            'prepare', 'CorpusClip', 'Corpus', 'add_prepare_args', 'run_prepare']
 
-# %% ../nbs/13_corpus.ipynb #aef9587f
+# %% ../nbs/13_corpus.ipynb #a4452280
 import contextlib, csv, hashlib, html, json, os, shutil, time, warnings
 from dataclasses import dataclass, asdict
 from pathlib import Path
 import numpy as np
 
-# %% ../nbs/13_corpus.ipynb #72160691
+# %% ../nbs/13_corpus.ipynb #07d681e8
 from fastcore.basics import patch
 from .core import TalkfaceError, _cannot_write, asset, progress, sha256, writing
 from .media import Clip, _sound_of, iter_frames
 from . import faces
 
-# %% ../nbs/13_corpus.ipynb #7fce8b2d
+# %% ../nbs/13_corpus.ipynb #b5d27f44
 VIDEO_TYPES = '.mp4 .mov .m4v .mkv .webm .avi .mpg .mpeg .mts .3gp .wmv .flv .ogv'.split()
 
 def find_videos(videos # a file, a folder (searched through), or a list of them
@@ -33,7 +33,7 @@ def find_videos(videos # a file, a folder (searched through), or a list of them
     if not out: raise TalkfaceError(f"no video was found in {videos if isinstance(videos, (str, Path)) else ', '.join(map(str, videos))}; files that end in {' '.join(VIDEO_TYPES[:6])} and the like are taken")
     return list({p.resolve(): (r, p) for r, p in out}.values())
 
-# %% ../nbs/13_corpus.ipynb #4e335186
+# %% ../nbs/13_corpus.ipynb #f09b2204
 def _names(found):
     "An id of letters, digits, `-` and `_` for each (root, path)."
     clean = lambda s: ''.join(c if c.isalnum() or c in '-_' else '_' for c in s)[:100]
@@ -44,7 +44,7 @@ def _names(found):
         ids[i] = p; out.append(i)
     return out
 
-# %% ../nbs/13_corpus.ipynb #e520b6e4
+# %% ../nbs/13_corpus.ipynb #256d15fe
 def find_transcript(video # path of the video
                    ):
     "The transcript beside a video, the most exact kind first; None when there is none."
@@ -52,7 +52,7 @@ def find_transcript(video # path of the video
         p = Path(video).with_suffix(s)
         if p.is_file(): return p
 
-# %% ../nbs/13_corpus.ipynb #37627d71
+# %% ../nbs/13_corpus.ipynb #2fcb3ae8
 def _timeline(wav, transcript):
     "`(PhonemeTimeline, note)`: from the transcript where it fits the sound, else by listening."
     from talkface.phonemes import PhonemeTimeline, align_words, read_transcript, recognize
@@ -67,7 +67,7 @@ def _timeline(wav, transcript):
         return line, f"{transcript.name} does not match the sound"
     except TalkfaceError as e: return recognize(wav, 16000), f"{transcript.name} not used: {e}"
 
-# %% ../nbs/13_corpus.ipynb #d74f735b
+# %% ../nbs/13_corpus.ipynb #ef628660
 @dataclass(frozen=True)
 class Settings:
     "What a corpus was made with; kept in the corpus, the same for all its clips."
@@ -81,7 +81,7 @@ class Settings:
     min_seen:float = .9     # share of frames in which the face must be found
     quality:int = 95        # of the JPEG frames
 
-# %% ../nbs/13_corpus.ipynb #94659327
+# %% ../nbs/13_corpus.ipynb #325d4ff5
 class Rejected(TalkfaceError):
     "A video that does not become a clip; `code` is the kind of reason."
     def __init__(self, code, why): super().__init__(why); self.code = code
@@ -89,7 +89,7 @@ class Rejected(TalkfaceError):
 REASONS = dict(unreadable='cannot be read', too_short='too short', no_face='no face', lost='face lost in too many frames', several_faces='several faces',
                too_small='face too small', cut='cut or jump', leaves='face leaves the square')
 
-# %% ../nbs/13_corpus.ipynb #deab219e
+# %% ../nbs/13_corpus.ipynb #21088a45
 def _check_track(track, s, n):
     "Raise `Rejected` when the face is not fit for one fixed square."
     b = track.box
@@ -107,7 +107,7 @@ def _check_cuts(small, s):
     d = np.array([np.abs(a-b).mean() for a, b in zip(small[1:], small)])
     if len(d) and d.max() > max(20, 8*np.median(d)): raise Rejected('cut', f"the picture changes at once at {(d.argmax()+1)/s.fps:.2f} s")
 
-# %% ../nbs/13_corpus.ipynb #a3412655
+# %% ../nbs/13_corpus.ipynb #6a3f6f4e
 class _Twice:
     "Frames of a video to go through twice."
     def __init__(self, path, fps, most=512 << 20): self.path, self.fps, self.most, self.kept, self.n = path, fps, most, [], 0
@@ -120,7 +120,7 @@ class _Twice:
             yield f
     def again(self): return self.kept if self.kept is not None else iter_frames(self.path, self.fps)
 
-# %% ../nbs/13_corpus.ipynb #a1ed2dc7
+# %% ../nbs/13_corpus.ipynb #676eecf3
 def pack_frames(frames,    # iterable of (H,W,3) uint8
                 quality=95
                ) -> tuple:
@@ -130,7 +130,7 @@ def pack_frames(frames,    # iterable of (H,W,3) uint8
     parts = [cv2.imencode('.jpg', f[...,::-1], flags)[1].ravel() for f in frames]
     return np.concatenate(parts), np.concatenate([[0], np.cumsum([len(p) for p in parts])]).astype(np.int64)
 
-# %% ../nbs/13_corpus.ipynb #a368c773
+# %% ../nbs/13_corpus.ipynb #5972cf37
 class Frames:
     "Packed frames that read like an array: `f[3]`, `f[10:20]`, `f[[1,5]]`, `np.asarray(f)`."
     def __init__(self, data, offsets): self.data, self.offsets = data, offsets
@@ -143,7 +143,7 @@ class Frames:
         return self.one(k) if k.ndim == 0 else np.stack([self.one(j) for j in k]) if len(k) else np.zeros((0,0,0,3), np.uint8)
     def __array__(self, dtype=None, copy=None): return self[:] if dtype is None else self[:].astype(dtype)
 
-# %% ../nbs/13_corpus.ipynb #699132f3
+# %% ../nbs/13_corpus.ipynb #70cba9c7
 def measure(video,             # path
             settings=Settings(),
             model=None         # face landmarker model
@@ -186,7 +186,7 @@ def measure(video,             # path
     meta.update(out.pop('notes'))
     return {**out, 'meta': meta}
 
-# %% ../nbs/13_corpus.ipynb #e1d18d50
+# %% ../nbs/13_corpus.ipynb #74350eee
 def _sound(video, T, s):
     "wav, features, phonemes and notes for T frames."
     from talkface.audio_features import acoustic_features
@@ -203,7 +203,7 @@ def _sound(video, T, s):
     except TalkfaceError as e: return dict(out, notes=dict(speech=False, note=f'no phonemes: {e}'))
     return dict(out, phonemes=line, notes=dict(speech=True, note=note, transcript=words.name if words and not note else '', phonemes=line.source))
 
-# %% ../nbs/13_corpus.ipynb #0041f2aa
+# %% ../nbs/13_corpus.ipynb #2bc00a80
 def _put(folder, name, arrays):
     "Write the files of one clip into `folder/name`, through a temporary folder; returns the record."
     part = folder/f'.{name}.{os.getpid()}.part'
@@ -230,7 +230,7 @@ def _write_wav(path, wav):
     with wave.open(str(path), 'wb') as w:
         w.setnchannels(1); w.setsampwidth(2); w.setframerate(16000); w.writeframes(np.round(np.clip(wav, -1, 1)*32767).astype('<i2').tobytes())
 
-# %% ../nbs/13_corpus.ipynb #0bde2a4d
+# %% ../nbs/13_corpus.ipynb #a6e827ce
 def _work(job):
     "One video: a row for the report."
     name, video, speaker, out, s, model = job
@@ -252,7 +252,7 @@ def _quiet_worker():
     import signal, cv2
     signal.signal(signal.SIGINT, signal.SIG_IGN); cv2.setNumThreads(1)
 
-# %% ../nbs/13_corpus.ipynb #bd5af333
+# %% ../nbs/13_corpus.ipynb #b33ed289
 def _run(jobs, n):
     "Rows as they come, from `n` processes (or this one)."
     if n <= 1: yield from map(_work, jobs); return
@@ -268,7 +268,7 @@ def _run(jobs, n):
     except BrokenProcessPool as e: raise TalkfaceError("a worker process died (killed, or out of memory); run the same command again, with fewer jobs: finished clips are kept") from e
     finally: pool.shutdown(wait=True, cancel_futures=True)
 
-# %% ../nbs/13_corpus.ipynb #f09ff75c
+# %% ../nbs/13_corpus.ipynb #5c0da28e
 def _settings_of(out, s):
     "Compare with what the folder was made with; write it down the first time."
     p = out/'settings.json'
@@ -297,7 +297,7 @@ def _speaker_table(speakers):
         with open(speakers, newline='', encoding='utf-8-sig') as f: return {r['file']: r['speaker'] for r in csv.DictReader(f)}
     except (OSError, KeyError, UnicodeDecodeError) as e: raise TalkfaceError(f"{speakers} is no table of speakers; give 'folder', 'file', or a CSV with the columns file and speaker") from e
 
-# %% ../nbs/13_corpus.ipynb #100da333
+# %% ../nbs/13_corpus.ipynb #55ed6573
 def _known(out):
     "Rows of what is done: clips and refusals, by id."
     rows = {}
@@ -314,7 +314,7 @@ def _sweep(out):
         with contextlib.suppress(OSError, ValueError): os.kill(int(pid), 0); alive = int(pid) != os.getpid()
         if not alive: shutil.rmtree(p, ignore_errors=True)
 
-# %% ../nbs/13_corpus.ipynb #99d8caa2
+# %% ../nbs/13_corpus.ipynb #b1093930
 def prepare(videos,             # files and folders of any videos
             out,                # folder of the corpus; made, or continued
             size:int=128,       # side of the crops, 64 to 512
@@ -348,7 +348,7 @@ def prepare(videos,             # files and folders of any videos
         rows.close(); _write_reports(out, s, done)
     return Corpus(out)
 
-# %% ../nbs/13_corpus.ipynb #5438dab1
+# %% ../nbs/13_corpus.ipynb #50218994
 def _write_reports(out, s, rows):
     rows = [rows[k] for k in sorted(rows)]
     kept, bad = [[r for r in rows if (r['status'] == 'kept') == k] for k in (True, False)]
@@ -366,7 +366,7 @@ def _write_reports(out, s, rows):
 <h2>Refused</h2>{table(bad, ['id','code','why'])}<h2>Kept</h2>{table(kept, ['id','speaker','seconds','speech','note','transcript','face_px','seen'])}"""
     with writing(out/'report.html') as tmp: tmp.write_text(page, encoding='utf-8')
 
-# %% ../nbs/13_corpus.ipynb #00099554
+# %% ../nbs/13_corpus.ipynb #1bcd232d
 class CorpusClip:
     "One clip; arrays are read when asked for."
     def __init__(self, folder, meta): self.folder, self.meta = Path(folder), meta
@@ -381,7 +381,7 @@ class CorpusClip:
     def __len__(self): return self.meta['frames']
     def __repr__(self): return f"CorpusClip({self.id}: {self.seconds:.2f} s of {self.speaker}{'' if self.speech else ', no speech'})"
 
-# %% ../nbs/13_corpus.ipynb #863e5e2b
+# %% ../nbs/13_corpus.ipynb #3892e114
 @patch
 def load(self:CorpusClip, name):
     "The array in `name`.npy, as a memory map."
@@ -403,7 +403,7 @@ def mouth_boxes(self:CorpusClip): "(T,4) px of the crop"; return self.load('mout
 @patch(as_prop=True)
 def mouth_open(self:CorpusClip): "(T,), nan where no points were measured"; return self.load('mouth_open')
 
-# %% ../nbs/13_corpus.ipynb #e6b04309
+# %% ../nbs/13_corpus.ipynb #189c9565
 @patch(as_prop=True)
 def wav(self:CorpusClip):
     "(640 T,) float32 at 16 kHz"
@@ -424,7 +424,7 @@ def clip(self:CorpusClip):
     "As a `Clip` that plays."
     return Clip(self.frames[:], self.wav if (self.folder/'audio.wav').exists() else None, 25., 16000)
 
-# %% ../nbs/13_corpus.ipynb #3798a6c9
+# %% ../nbs/13_corpus.ipynb #4b5a167e
 class Corpus:
     "The clips of a prepared folder, or a choice of them."
     def __init__(self, path, clips=None):
@@ -449,7 +449,7 @@ class Corpus:
     def speech(self): "Those with sound and phonemes."; return self.where(lambda c: c.speech)
     def __repr__(self): return f"Corpus({self.path.name}: {len(self)} clips, {self.seconds/60:.1f} minutes, {len(self.speech())} with speech, {len(self.speakers)} speakers)"
 
-# %% ../nbs/13_corpus.ipynb #47523986
+# %% ../nbs/13_corpus.ipynb #c839d15f
 @patch
 def contact_sheet(self:Corpus,
                   n:int=24,   # clips, evenly spread
@@ -468,12 +468,12 @@ def _repr_html_(self:Corpus):
     im = base64.b64encode(cv2.imencode('.jpg', self.contact_sheet()[...,::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()).decode()
     return f'<p>{html.escape(repr(self))}</p><img src="data:image/jpeg;base64,{im}">'
 
-# %% ../nbs/13_corpus.ipynb #0e2a8b9c
+# %% ../nbs/13_corpus.ipynb #880d6f83
 def _share(key, seed):
     "A number in [0,1) that depends on the text alone."
     return int.from_bytes(hashlib.sha256(f'{seed}:{key}'.encode()).digest()[:6], 'big')/2**48
 
-# %% ../nbs/13_corpus.ipynb #4a51472e
+# %% ../nbs/13_corpus.ipynb #46407db0
 @patch
 def split(self:Corpus,
           val=.1,     # share of the validation part
@@ -485,7 +485,7 @@ def split(self:Corpus,
     key = (lambda c: c.id) if by == 'clip' else (lambda c: c.speaker)
     return self.where(lambda c: _share(key(c), seed) >= val), self.where(lambda c: _share(key(c), seed) < val)
 
-# %% ../nbs/13_corpus.ipynb #c2e8e99b
+# %% ../nbs/13_corpus.ipynb #ea48de6f
 @patch
 def check(self:Corpus):
     "Ids of clips whose files are missing or differ from their checksums."
@@ -496,7 +496,7 @@ def check(self:Corpus):
             if not p.is_file() or p.stat().st_size != size or sha256(p) != h: bad.append(c.id); break
     return bad
 
-# %% ../nbs/13_corpus.ipynb #3d164362
+# %% ../nbs/13_corpus.ipynb #c52558bb
 def add_prepare_args(sub # what `ArgumentParser.add_subparsers()` returned
                     ):
     "Add the sub-command `prepare`."
