@@ -7,13 +7,13 @@ __all__ = ['CONFIGS', 'STAGES', 'NETS', 'TOY', 'training_config', 'divide', 'mai
            'pair_clips', 'speaker_clip', 'speaker_clips', 'encode_clips', 'Run', 'train', 'add_train_args', 'run_train',
            'toy_corpus']
 
-# %% ../nbs/32_train.ipynb #7efcd7fb
+# %% ../nbs/32_train.ipynb #843b2467
 import copy, csv, html, json, time
 from pathlib import Path
 import numpy as np
 import torch
 
-# %% ../nbs/32_train.ipynb #e57d5e2a
+# %% ../nbs/32_train.ipynb #513ffaab
 from fastcore.basics import patch
 from . import faces
 from .core import TalkfaceError, get_device, load_checkpoint, load_into, preset, progress, save_checkpoint, seed_everything, weights_path, writing
@@ -22,14 +22,14 @@ from .fomm import COMPACT, MOUTH_CRITIC, AntiAliasInterpolation2d, ClipPairs, Fo
 from .media import read_image
 from .training import curves, fit
 
-# %% ../nbs/32_train.ipynb #78dec341
+# %% ../nbs/32_train.ipynb #da6b1aa5
 _avct = dict(side=32, widths=(32,64,128,256), d_model=256, nhead=8, num_layers=3, dim_feedforward=512, embedding_dim=256, dropout=.1)
 _full = dict(kp_detector={}, generator={}, ph2kp={}, audio2pose={}, sync={})
 CONFIGS = dict(
     cpu=dict(size=128, init='talkface-compact', workers=0,
         models=dict(kp_detector=COMPACT['kp_detector'], generator=COMPACT['generator'], ph2kp=_avct, audio2pose=dict(width=16, hidden=128), sync=dict(multiplier=.25)),
         fomm=dict(share=.4, batch=8, lr=2e-4, critic=MOUTH_CRITIC, own=.35), sync=dict(share=.15, batch=64, lr=1e-3),
-        avct=dict(share=.2, batch=4, T=24, lr=3e-4), bst=dict(share=.2, batch=1, T=8, lr=1e-4), head=dict(share=.05, batch=16, lr=5e-4)))
+        avct=dict(share=.2, batch=4, T=24, lr=3e-4), bst=dict(share=.2, batch=1, T=8, lr=1e-4, weights=dict(distill=1.)), head=dict(share=.05, batch=16, lr=5e-4)))
 CONFIGS['gpu-24gb'] = dict(size=256, init=None, workers=8, models=_full,
         fomm=dict(share=.4, batch=16, lr=2e-4, critic=MOUTH_CRITIC, own=.35), sync=dict(share=.15, batch=64, lr=1e-4),
         avct=dict(share=.15, batch=8, T=24, lr=2e-4), bst=dict(share=.25, batch=1, T=24, lr=2e-5), head=dict(share=.05, batch=32, lr=1e-4))
@@ -37,7 +37,7 @@ CONFIGS['gpu-80gb'] = copy.deepcopy(CONFIGS['gpu-24gb'])
 for k, b in dict(fomm=48, sync=256, avct=16, bst=3, head=32).items(): CONFIGS['gpu-80gb'][k]['batch'] = b
 CONFIGS['gpu-80gb']['workers'] = 14
 
-# %% ../nbs/32_train.ipynb #ce918faf
+# %% ../nbs/32_train.ipynb #0fd36211
 def _merge(a, b): return {**a, **{k: _merge(a[k], v) if isinstance(v, dict) and isinstance(a.get(k), dict) and k != 'models' else v for k, v in b.items()}}
 
 def training_config(which='cpu' # a name, a dict, or a JSON file
@@ -55,7 +55,7 @@ def training_config(which='cpu' # a name, a dict, or a JSON file
     if odd := [k for k in given if k not in c and k != 'base']: raise TalkfaceError(f"the configuration's key {odd[0]!r} is unknown; known are {', '.join(c)}")
     return _merge(c, {k: v for k, v in given.items() if k != 'base'})
 
-# %% ../nbs/32_train.ipynb #982cf90c
+# %% ../nbs/32_train.ipynb #3a653291
 def divide(corpus, validate=None, speaker=None):
     "`(train, validation)` of a `Corpus` by a list of clips and people."
     if validate is None:
@@ -73,7 +73,7 @@ def main_speaker(corpus):
     if not t: raise TalkfaceError(f"{corpus.path} has no clip with speech; prepare videos with sound")
     return max(t, key=t.get)
 
-# %% ../nbs/32_train.ipynb #42f1c19c
+# %% ../nbs/32_train.ipynb #091547bd
 def lip_boxes(points, # (T,68,2) px
               size, grow=1.35):
     "Boxes (T,4) tight around the lips, px."
@@ -100,7 +100,7 @@ def pair_clips(train, speaker, size, own=.35, photos=()):
         clips.append(dict(frames=c.frames, mouth=lip_boxes(c.points, size), weight=w, person=c.speaker if c.speaker == speaker else None))
     return clips+[dict(p, weight=.12/len(photos)) for p in photos]
 
-# %% ../nbs/32_train.ipynb #e4e498e5
+# %% ../nbs/32_train.ipynb #54836939
 def speaker_clip(c, cache=None):
     "A `CorpusClip` as the dict of arrays that the stages of one speaker read."
     p = cache and Path(cache)/f'{c.id}.npz'
@@ -121,7 +121,7 @@ def speaker_clip(c, cache=None):
 
 def speaker_clips(corpus, cache=None, desc='clips'): return [speaker_clip(c, cache) for c in progress(list(corpus.speech()), desc=desc)]
 
-# %% ../nbs/32_train.ipynb #8a9f57b7
+# %% ../nbs/32_train.ipynb #a779832c
 @torch.no_grad()
 def encode_clips(clips, kp_detector, side=64, device='cpu', cache=None):
     "Add E_kd's key points and three feature maps (side at most `side`) to every clip."
@@ -132,7 +132,7 @@ def encode_clips(clips, kp_detector, side=64, device='cpu', cache=None):
         if p and p.is_file():
             with np.load(p) as z: c.update(z)
             continue
-        x = torch.from_numpy(np.ascontiguousarray(c['frames'][:])).permute(0,3,1,2).to(device).float()/255
+        x = torch.tensor(c['frames'][:].copy()).permute(0,3,1,2).to(device).float()/255
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             f = k.features(x.contiguous(memory_format=torch.channels_last)); kp = k.from_features(f)
         T, j = len(c['labels']), np.linspace(0, len(x)-1, 3).astype(int); f = f[j].float()
@@ -149,21 +149,22 @@ def _mark(module):
     for v in module.state_dict().values(): h.update(v.detach().cpu().float().contiguous().numpy().tobytes())
     return h.hexdigest()[:10]
 
-# %% ../nbs/32_train.ipynb #7b728441
+# %% ../nbs/32_train.ipynb #6df2f310
 STAGES = ('fomm','sync','avct','bst','head')
 NETS = dict(kp_detector='fomm', generator='fomm', ph2kp=('bst','avct'), audio2pose='head', sync='sync')   # which stage made it
 
 class Run:
     "A training run in a folder."
-    def __init__(self, out, corpus=None, config='cpu', validate=None, speaker=None, init='config', photos=None, resume=False, device=None):
+    def __init__(self, out, corpus=None, config=None, validate=None, speaker=None, init='config', photos=None, resume=False, device=None):
         self.out, p = Path(out), Path(out)/'run.json'
         if p.is_file():
             if not resume: raise TalkfaceError(f"{out} holds a run already; add --resume to go on with it, or choose another folder")
             try: self.about = json.loads(p.read_text())
             except ValueError as e: raise TalkfaceError(f"{p} is damaged; choose another folder") from e
+            if config is not None: self.about['config'] = {**training_config(config), 'models': self.about['config']['models']}
         elif corpus is None: raise TalkfaceError(f"{out} holds no run; give a corpus that `talkface prepare` made")
         else:
-            config = training_config(config); c = Corpus(corpus)
+            config = training_config(config or 'cpu'); c = Corpus(corpus)
             self.about = dict(corpus=str(Path(corpus).resolve()), config=config, validate=str(Path(validate).resolve()) if validate else None, speaker=speaker or main_speaker(c),
                               photos=str(Path(photos).resolve()) if photos else None, init=config['init'] if init == 'config' else init, stages={})
         self.config, self.device = self.about['config'], device
@@ -180,7 +181,7 @@ class Run:
     def mine(self, which='train'): return getattr(self, which).where(lambda c: c.speaker == self.speaker).speech()
     def __repr__(self): return f"Run({self.out.name}: {len(self.train)} clips to train on, {len(self.check)} left out, speaker {self.speaker}; done: {', '.join(k for k, v in self.about['stages'].items() if v['done']) or 'nothing'})"
 
-# %% ../nbs/32_train.ipynb #34f9221b
+# %% ../nbs/32_train.ipynb #db6fa722
 def _fresh(name, config, stats=None):
     from talkface.avct import AVCT
     from talkface.head_motion import HeadMotionPredictor
@@ -226,7 +227,7 @@ def stats(self:Run):
     with writing(p) as tmp: np.save(tmp, s)
     return s
 
-# %% ../nbs/32_train.ipynb #ab4e81a3
+# %% ../nbs/32_train.ipynb #4ed4fabf
 def _moments(c, n=6):
     "`n` frames of a clip, the widest open mouth last."
     wide = int(np.nanargmax(c.mouth_open)) if np.isfinite(c.mouth_open).any() else len(c)//2
@@ -278,7 +279,7 @@ def stage(self:Run, name):
     how = dict(batch=o.pop('batch'), workers=self.config['workers'], accumulate=o.pop('accumulate', 1))
     return _MAKERS[name](self, o), how
 
-# %% ../nbs/32_train.ipynb #18f4f877
+# %% ../nbs/32_train.ipynb #a0f1f014
 @patch
 def pack(self:Run):
     "Write `talkface.safetensors`: all networks as far as they are trained, float16."
@@ -300,7 +301,7 @@ def _speaker_frame(self:Run, kp_detector):
     x = torch.from_numpy(np.ascontiguousarray(best.frames[0])).permute(2,0,1)[None].float()/255
     return dict(feature_map=kp_detector.eval().features(x)[0], pose=torch.tensor(faces.smooth(np.asarray(best.poses))[0]).float())
 
-# %% ../nbs/32_train.ipynb #68aaf7d8
+# %% ../nbs/32_train.ipynb #a0fdf138
 def _png(fig):
     import base64, io
     import matplotlib.pyplot as plt
@@ -337,13 +338,13 @@ def report(self:Run):
     with writing(self.out/'report.html') as tmp: tmp.write_text(page, encoding='utf-8')
     return self.out/'report.html'
 
-# %% ../nbs/32_train.ipynb #688502c2
+# %% ../nbs/32_train.ipynb #10675d13
 def train(corpus,          # folder that `talkface prepare` made; None to go on with a run
           out,             # folder of the run
           stage='all',     # 'all' or one of `STAGES`
           minutes=None,    # of training in all stages asked for
           steps=None,      # or steps of each
-          config='cpu',    # see `training_config`
+          config=None,     # see `training_config`; None: 'cpu', or what the run began with
           resume=False,    # go on with the run in `out`
           validate=None, speaker=None, init='config', photos=None, device=None, # see `Run`
           every=120,       # seconds between checkpoints
@@ -371,7 +372,7 @@ def _machine(st):
     import os
     return torch.cuda.get_device_name() if st.device.type == 'cuda' else f"{os.cpu_count()} CPU cores"
 
-# %% ../nbs/32_train.ipynb #45a6381c
+# %% ../nbs/32_train.ipynb #7ce9f63e
 def add_train_args(sub # what `ArgumentParser.add_subparsers()` returned
                   ):
     "Add the sub-command `train`."
@@ -381,7 +382,7 @@ def add_train_args(sub # what `ArgumentParser.add_subparsers()` returned
     p.add_argument('--stage', default='all', choices=['all',*STAGES], help='one stage alone (default: all, in order)')
     p.add_argument('--minutes', type=float, help='minutes of training, all asked stages together')
     p.add_argument('--steps', type=int, help='steps of each stage')
-    p.add_argument('--config', default='cpu', metavar='NAME|FILE', help=f"{', '.join(CONFIGS)}, or a JSON file with changes (default cpu)")
+    p.add_argument('--config', metavar='NAME|FILE', help=f"{', '.join(CONFIGS)}, or a JSON file with changes (default cpu, or what the run began with)")
     p.add_argument('--resume', action='store_true', help='go on with the run in RUN')
     p.add_argument('--speaker', metavar='NAME', help='whose speech is learnt (default: who speaks longest)')
     p.add_argument('--validate', metavar='FILE', help='list of clips and people to leave out')
@@ -397,7 +398,7 @@ def run_train(args):
     run = train(args.corpus, args.out, args.stage, args.minutes, args.steps, args.config, args.resume, args.validate, args.speaker, None if args.init == 'none' else args.init, args.photos, args.device, args.every)
     print(f"{run.out/'talkface.safetensors'}: talkface animate --weights {run.out/'talkface.safetensors'}; report: {run.out/'report.html'}")
 
-# %% ../nbs/32_train.ipynb #5c987f5d
+# %% ../nbs/32_train.ipynb #0ad7fd20
 def toy_corpus(folder, n=8, T=48, size=64):
     "A prepared corpus of `n` drawn clips of one speaker, for tries and tests."
     from talkface.bst_training import toy_frames, toy_speaker
