@@ -4,21 +4,21 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_WEIGHTS', 'FPS', 'SIDE', 'COMMANDS', 'find_weights', 'build', 'Animator', 'Portrait', 'enlarge', 'read_poses',
-           'settle', 'Motion', 'frames_for', 'check_output', 'heard', 'add_commands', 'parser', 'main']
+           'settle', 'Motion', 'frames_for', 'ahead', 'check_output', 'heard', 'add_commands', 'parser', 'main']
 
-# %% ../nbs/41_animate.ipynb #a6667ff1
+# %% ../nbs/41_animate.ipynb #f546a40d
 import errno, math, os, signal, sys, time, warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# %% ../nbs/41_animate.ipynb #d958a9bf
+# %% ../nbs/41_animate.ipynb #6d73b572
 import numpy as np
 from fastcore.basics import patch
 from .core import TalkfaceError, asset, get_device, load_checkpoint, load_into, preset, progress, seed_everything, weights_path, writing
 from .media import Clip, VideoWriter, iter_frames, read_audio, read_image
 
-# %% ../nbs/41_animate.ipynb #169fcfa2
+# %% ../nbs/41_animate.ipynb #8d59fdc1
 DEFAULT_WEIGHTS = 'talkface-compact'
 
 def find_weights(which=None # None: bundled; a name of bundled weights; a file; a folder with generator.ckpt or one .safetensors
@@ -34,7 +34,7 @@ def find_weights(which=None # None: bundled; a name of bundled weights; a file; 
     beside = p.parent/'audio2pose.ckpt'
     return p, beside if beside.is_file() and beside != p else None
 
-# %% ../nbs/41_animate.ipynb #fff0e2e1
+# %% ../nbs/41_animate.ipynb #a44be757
 def _classes():
     from talkface.avct import AVCT
     from talkface.fomm import KPDetector, OcclusionAwareGenerator
@@ -51,7 +51,7 @@ def build(name,     # 'kp_detector', 'generator', 'ph2kp' or 'audio2pose'
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise TalkfaceError(f"the configuration of these weights does not describe a {name} ({type(e).__name__}: {e}); use weights made for this version") from e
 
-# %% ../nbs/41_animate.ipynb #3ee47071
+# %% ../nbs/41_animate.ipynb #ea8d154d
 FPS = 25.   # frames a second that the whole system is made for
 
 class Animator:
@@ -65,32 +65,45 @@ class Animator:
                  speaker=None,      # dict(feature_map (C,64,64), pose (6,)): a neutral frame of the speaker AVCT has learned from
                  avct_portrait='own', # AVCT looks at 'own', the portrait (the paper's way), or at the 'speaker' it knows
                  device=None,       # 'cpu', 'cuda', ...
-                 fast=None,         # render in 16 bits; None: where the processor gains from it, and never under 'released'
+                 fast=None,         # convolutions in 16 bits; None: where the processor gains from it, and never under 'released'
+                 rewritten=True,    # use the networks as the page "fast" rewrites them; False: as they were trained
                  source=''):        # where the weights are from, for messages
         self.device, self.switches = get_device(device), preset(switches)
         self.fast = _gains(self.device) and self.switches.name != 'released' if fast is None else bool(fast)
         self.models = dict(kp_detector=kp_detector, generator=generator, ph2kp=ph2kp, audio2pose=audio2pose)
         for m in self.models.values():
             if m is not None: m.to(self.device).eval().requires_grad_(False)
-        if self.fast: generator.to(memory_format=_channels_last())
+        self.rewritten, self._ready = rewritten, {}
         self.size, self.crop, self.speaker, self.source = size, crop, speaker, source
         if avct_portrait not in ('own', 'speaker'): raise TalkfaceError(f"avct_portrait must be 'own' or 'speaker', not {avct_portrait!r}")
         if avct_portrait == 'speaker' and speaker is None: raise TalkfaceError(f"{source or 'these weights'} carry no reference speaker; use avct_portrait='own'")
         self.avct_portrait = avct_portrait
     def __repr__(self): return f"Animator({self.source}: {self.size}x{self.size}, preset {self.switches.name}, on {self.device})"
 
-# %% ../nbs/41_animate.ipynb #39ea7d85
+# %% ../nbs/41_animate.ipynb #5ec3451d
 def _gains(device):
     "Does 16-bit arithmetic pay on this device?"
     import torch
+    if device.type == 'cuda': return torch.cuda.is_bf16_supported()
     known = getattr(torch.cpu, '_is_amx_tile_supported', None)
     return device.type == 'cpu' and known is not None and bool(known())
 
-def _channels_last():
+# %% ../nbs/41_animate.ipynb #dfa4e60f
+@patch
+def ready(self:Animator,
+          name # 'ph2kp' or 'generator'
+         ):
+    "The network for use: (source, key points, key points of the portrait, encoded) -> pictures, or an `AVCT`."
     import torch
-    return torch.channels_last
+    from talkface.fast import FastAVCT, Renderer
+    if name not in self._ready:
+        net, dtype = self.models[name], torch.bfloat16 if self.fast else torch.float32
+        if self.rewritten: self._ready[name] = (Renderer if name == 'generator' else FastAVCT)(net, dtype).to(self.device)
+        elif name == 'ph2kp': self._ready[name] = net
+        else: self._ready[name] = lambda x, driving, source, e: net(x, driving, source, encoded=e, with_deformed=False)['prediction']
+    return self._ready[name]
 
-# %% ../nbs/41_animate.ipynb #7f4e3a4a
+# %% ../nbs/41_animate.ipynb #f3992258
 @patch(cls_method=True)
 def from_pretrained(cls:Animator,
                     path_or_name=None,  # None: bundled weights; else see `find_weights`
@@ -113,7 +126,7 @@ def from_pretrained(cls:Animator,
                   avct_portrait=ck.config.get('avct_portrait', 'own'), source=path.name)
     return cls(**nets, switches=p, device=device, **{**config, **changes})
 
-# %% ../nbs/41_animate.ipynb #570a78d9
+# %% ../nbs/41_animate.ipynb #f9a5efb1
 def _speaker(ck):
     "The reference speaker of a checkpoint: dict(feature_map (C,h,w), pose (6,)), or None."
     s = ck.get('speaker')
@@ -122,7 +135,7 @@ def _speaker(ck):
         raise TalkfaceError(f"{ck.path}: speaker must hold feature_map (C,64,64) and pose (6,); use weights made for this version")
     return dict(feature_map=s['feature_map'].float(), pose=s['pose'].double().numpy())
 
-# %% ../nbs/41_animate.ipynb #4090ed8d
+# %% ../nbs/41_animate.ipynb #9ee10e42
 @dataclass(repr=False)
 class Portrait:
     "A picture with everything that is computed from it once."
@@ -135,7 +148,7 @@ class Portrait:
     box:tuple = None    # (cx, cy, side) in the original picture, or None
     def __repr__(self): return f"Portrait({self.image.shape[1]}x{self.image.shape[0]}, pose {np.round(self.pose, 2).tolist()})"
 
-# %% ../nbs/41_animate.ipynb #cebef3bb
+# %% ../nbs/41_animate.ipynb #91ee0859
 @patch
 def draw(self:Portrait,
          side:int=256 # of the drawing
@@ -151,7 +164,7 @@ def _repr_jpeg_(self:Portrait):
     Image.fromarray(self.draw()).save(f := io.BytesIO(), 'jpeg', quality=88)
     return f.getvalue()
 
-# %% ../nbs/41_animate.ipynb #8dd3791a
+# %% ../nbs/41_animate.ipynb #9ead3414
 def enlarge(image, # (H,W,3) uint8
             side:int # wanted
            ) -> np.ndarray:
@@ -160,7 +173,7 @@ def enlarge(image, # (H,W,3) uint8
     import cv2
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_LANCZOS4 if side > image.shape[0] else cv2.INTER_AREA)
 
-# %% ../nbs/41_animate.ipynb #4585dbae
+# %% ../nbs/41_animate.ipynb #72729db4
 _videos = '.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi', '.mpg', '.mpeg'
 
 def _picture(image):
@@ -168,7 +181,7 @@ def _picture(image):
     if isinstance(image, (str, Path)) and Path(image).suffix.lower() in _videos: return next(iter(iter_frames(image, None)))
     return read_image(image)
 
-# %% ../nbs/41_animate.ipynb #7655ac77
+# %% ../nbs/41_animate.ipynb #f27390a8
 @patch
 def _see(self:Animator, image, pose, crop):
     "The crop (S,S,3), its pose (6,) and its box, of a picture (H,W,3)."
@@ -187,7 +200,7 @@ def _squeeze(image, side):
     import cv2
     return cv2.resize(image, (side, side))
 
-# %% ../nbs/41_animate.ipynb #edda0f29
+# %% ../nbs/41_animate.ipynb #bdf4b293
 @patch
 def portrait(self:Animator,
              image,        # path, array, Pillow image, `Clip` or video (its first frame)
@@ -204,7 +217,7 @@ def portrait(self:Animator,
         encoded = self.models['generator'].encode(x)
     return Portrait(face, x, {k: kp[k] for k in ('value', 'jacobian')}, kp['feature_map'], h, encoded, box)
 
-# %% ../nbs/41_animate.ipynb #37cadc8a
+# %% ../nbs/41_animate.ipynb #766355df
 def read_poses(pose # array (T,6), .npy, .csv of OpenFace, video or `Clip`
               ) -> np.ndarray:
     "A pose track (T,6), rad and mm."
@@ -226,7 +239,7 @@ def read_poses(pose # array (T,6), .npy, .csv of OpenFace, video or `Clip`
     if not np.isfinite(a).all(): raise TalkfaceError(f"{name} holds {int((~np.isfinite(a)).sum())} values that are not numbers")
     return a
 
-# %% ../nbs/41_animate.ipynb #b8a22507
+# %% ../nbs/41_animate.ipynb #38ca153d
 def settle(poses,        # (T,6) of E_h
            first,        # (6,) the portrait's
            amplitude=1., # factor on the motion
@@ -238,7 +251,7 @@ def settle(poses,        # (T,6) of E_h
     fade = .5-.5*np.cos(np.pi*np.clip(np.arange(len(poses))/ease, 0, 1))
     return first + amplitude*fade[:, None]*(poses-np.median(poses, 0))
 
-# %% ../nbs/41_animate.ipynb #45d6b13f
+# %% ../nbs/41_animate.ipynb #796a65f7
 @patch
 def poses(self:Animator,
           portrait,         # a `Portrait`
@@ -261,14 +274,14 @@ def poses(self:Animator,
     out = hm.predict_poses(net, features, start, p.pose_lag, anchor=False, image=enlarge(portrait.image, 256) if rgb else None, ranges='audio2head' if rgb else 'avct')
     return settle(out, h, amplitude) if free else out
 
-# %% ../nbs/41_animate.ipynb #59833624
+# %% ../nbs/41_animate.ipynb #37d43c2f
 @patch
 def _driving(self:Animator, labels, poses, features, feature_map, chunk=96):
     "AVCT's key points of all frames: value (T,K,2), jacobian (T,K,2,2)."
     import torch
     from talkface.audio_features import pad_window
     from talkface.faces import pose_map
-    net = self.models['ph2kp']; w, T = net.num_w, len(labels)
+    net = self.ready('ph2kp'); w, T = net.num_w, len(labels)
     ph = torch.from_numpy(np.pad(np.asarray(labels, np.int64), w, constant_values=net.sil)).to(self.device)
     a = torch.from_numpy(pad_window(features, w, self.switches.pad_audio)).to(self.device)
     h = np.pad(np.asarray(poses, np.float64), ((w, w), (0, 0)), mode='edge')
@@ -276,11 +289,11 @@ def _driving(self:Animator, labels, poses, features, feature_map, chunk=96):
     with torch.inference_mode():
         for s in progress(range(0, T, chunk), desc='motion'):
             i = slice(s, min(s+chunk, T)+2*w)
-            maps = torch.as_tensor(pose_map(h[i])).to(self.device)
+            maps = net.reduce_pose_maps(torch.as_tensor(pose_map(h[i])).to(self.device))
             out.append(net.sequence(ph[i], maps, a[i], feature_map, left=0, right=0, batch=32))
     return {k: torch.cat([o[k] for o in out]) for k in out[0]}
 
-# %% ../nbs/41_animate.ipynb #26a12c00
+# %% ../nbs/41_animate.ipynb #81aee465
 @patch
 def _transfer(self:Animator, portrait, driving, pose, feature_map, features):
     "The driving motion on the portrait's key points."
@@ -292,10 +305,10 @@ def _transfer(self:Animator, portrait, driving, pose, feature_map, features):
     with torch.inference_mode():
         if p.anchor == 'silence':
             quiet = silence_row(f0=float(features[0, 0, 39])).astype(np.float32)
-            rest = self.models['ph2kp'].rest(torch.as_tensor(pose_map(pose)).to(self.device), feature_map, quiet)
+            rest = self.ready('ph2kp').rest(torch.as_tensor(pose_map(pose)).to(self.device), feature_map, quiet)
         return relative_motion(portrait.kp, driving, anchor_keypoints(driving, p.anchor, rest), adapt_scale=p.adapt_scale)
 
-# %% ../nbs/41_animate.ipynb #b1b7ccdb
+# %% ../nbs/41_animate.ipynb #b1c0b386
 @dataclass(repr=False)
 class Motion:
     "What a voice does to a portrait, before any picture is made."
@@ -309,12 +322,12 @@ class Motion:
     def __len__(self): return len(self.poses)
     def __repr__(self): return f"Motion({len(self)} frames for {len(self.wav)/self.sr:.2f} s, phonemes by {getattr(self.timeline, 'source', '?')})"
 
-# %% ../nbs/41_animate.ipynb #f44a4f09
+# %% ../nbs/41_animate.ipynb #1650c2e7
 def frames_for(n_samples:int, sr:int) -> int:
     "Frames of a video that covers all samples."
     return max(1, math.ceil(n_samples*FPS/sr - 1e-6))
 
-# %% ../nbs/41_animate.ipynb #b2a2b9a1
+# %% ../nbs/41_animate.ipynb #d8f5bded
 @patch
 def _phonemes(self:Animator, wav, sr, text, phonemes):
     "The timeline given, read or recognised."
@@ -323,7 +336,7 @@ def _phonemes(self:Animator, wav, sr, text, phonemes):
     if text is not None: raise TalkfaceError("text and phonemes were both given; the phonemes say already what is spoken, so leave the text out")
     return ph.PhonemeTimeline.load(phonemes) if isinstance(phonemes, (str, Path)) else phonemes
 
-# %% ../nbs/41_animate.ipynb #918fcc5f
+# %% ../nbs/41_animate.ipynb #75506aa7
 def _sound(audio, sr, stereo):
     "The sound as (wav, 16000); `stereo` 'released' chooses a channel of an array as the authors' script does."
     from talkface.audio_features import mono
@@ -333,7 +346,7 @@ def _sound(audio, sr, stereo):
     if stereo == 'released' and np.ndim(audio) == 2: audio = mono(audio, stereo)
     return read_audio((audio, sr or 16000))
 
-# %% ../nbs/41_animate.ipynb #7669f443
+# %% ../nbs/41_animate.ipynb #75eec554
 def _tracker(f0):
     "The pitch tracker wanted, or ours with a warning where Harvest is wanted and not installed."
     from talkface.audio_features import has_harvest
@@ -341,7 +354,7 @@ def _tracker(f0):
     warnings.warn("these weights expect pitch from WORLD's Harvest (pip install pyworld), which is not installed; our own tracker is used instead")
     return 'yin'
 
-# %% ../nbs/41_animate.ipynb #d9fcba01
+# %% ../nbs/41_animate.ipynb #e200e027
 @patch
 def motion(self:Animator,
            portrait,         # a `Portrait`
@@ -367,7 +380,7 @@ def motion(self:Animator,
     kp = self._transfer(portrait, self._driving(labels, h, features, seen), first, seen, features)
     return Motion(kp, poses, timeline, features, wav, sr, max(len(features), frames_for(len(wav), sr)))
 
-# %% ../nbs/41_animate.ipynb #7ed5f7d7
+# %% ../nbs/41_animate.ipynb #63e2ad48
 @patch
 def plot(self:Motion):
     "Vertical motion of the key points over the phonemes, and the rotation of the head."
@@ -381,33 +394,62 @@ def plot(self:Motion):
     ax[1].set(ylabel='head, degrees', xlabel='s'); ax[1].legend(ncol=3, fontsize=6)
     f.tight_layout(); return f
 
-# %% ../nbs/41_animate.ipynb #6db3783b
+# %% ../nbs/41_animate.ipynb #02f7ac23
 @patch
 def render(self:Animator,
            portrait,    # a `Portrait`
            kp,          # a `Motion`, or key points value (T,K,2), jacobian (T,K,2,2)
            size=None,   # side of the frames; None: as the networks make them
-           batch=8      # frames rendered together
+           batch=None   # frames rendered together; None: 8, on a GPU 32
           ):
     "Yield the frames (S,S,3) uint8, one by one."
     import torch
     kp, half = getattr(kp, 'kp', kp), .5 if self.switches.rounding == 'round' else 0.
+    batch, net = batch or (8 if self.device.type == 'cpu' else 32), self.ready('generator')
     for s in range(0, len(kp['value']), batch):
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast):
+        with torch.inference_mode():
             d = {k: v[s:s+batch].to(self.device) for k, v in kp.items()}
-            y = self.models['generator'](portrait.source, d, portrait.kp, encoded=portrait.encoded, with_deformed=False)['prediction']
+            y = net(portrait.source, d, portrait.kp, portrait.encoded)
             y = (y*255+half).clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
         for f in y: yield enlarge(f, size or self.size)
 
-# %% ../nbs/41_animate.ipynb #3c26a7d5
+# %% ../nbs/41_animate.ipynb #267d473f
+def ahead(it,   # any iterable
+          n=16  # how many may wait
+         ):
+    "The same items, made by a thread that works ahead; its errors are raised here, and it ends when nobody listens."
+    import queue, threading
+    q, done, left = queue.Queue(n), object(), threading.Event()
+    def put(x):
+        while not left.is_set():
+            try: return q.put(x, timeout=.2)
+            except queue.Full: pass
+    def work():
+        end = done
+        try:
+            for x in it:
+                put((x, None))
+                if left.is_set(): return
+        except BaseException as e: end = e
+        put((None, end))
+    t = threading.Thread(target=work, daemon=True); t.start()
+    try:
+        while True:
+            x, end = q.get()
+            if end is done: return
+            if end is not None: raise end
+            yield x
+    finally: left.set(); t.join()
+
+# %% ../nbs/41_animate.ipynb #634a37ab
 @patch
 def frames(self:Animator, portrait, motion, size=None):
     "All frames of the video, the last one held to the end of the sound; with a progress bar."
     last = None
-    for last in progress(self.render(portrait, motion, size), total=len(motion), desc='frames'): yield last
+    for last in progress(ahead(self.render(portrait, motion, size)), total=len(motion), desc='frames'): yield last
     for _ in range(motion.n_frames-len(motion)): yield last
 
-# %% ../nbs/41_animate.ipynb #38fca727
+# %% ../nbs/41_animate.ipynb #7daa1290
 SIDE = 256, (32, 4096)   # default side of the frames, and what is sensible
 
 def _side(size):
@@ -432,7 +474,7 @@ def __call__(self:Animator,
     portrait, motion = self._prepare(image, audio, text, phonemes, pose, seed, **kw)
     return Clip(np.stack(list(self.frames(portrait, motion, size))), motion.wav, FPS, motion.sr)
 
-# %% ../nbs/41_animate.ipynb #f3898891
+# %% ../nbs/41_animate.ipynb #820fc502
 @patch
 def _prepare(self:Animator, image, audio, text=None, phonemes=None, pose=None, seed=0, **kw):
     "The `Portrait` and the `Motion` of a job."
@@ -440,7 +482,7 @@ def _prepare(self:Animator, image, audio, text=None, phonemes=None, pose=None, s
     portrait = image if isinstance(image, Portrait) else self.portrait(image)
     return portrait, audio if isinstance(audio, Motion) else self.motion(portrait, audio, text, phonemes, pose, **kw)
 
-# %% ../nbs/41_animate.ipynb #d4dac7f5
+# %% ../nbs/41_animate.ipynb #930463eb
 class _Dry(Exception): "Raised to leave a trial write."
 
 def check_output(path,      # where a video shall go
@@ -460,7 +502,7 @@ def check_output(path,      # where a video shall go
             raise TalkfaceError(f"{path} is an input as well as the output; choose another name")
     return path
 
-# %% ../nbs/41_animate.ipynb #bee140a5
+# %% ../nbs/41_animate.ipynb #4a5480dc
 def heard(audio,       # what the user gave
           motion,      # the `Motion` made of it
           longest=600  # seconds
@@ -471,7 +513,7 @@ def heard(audio,       # what the user gave
     with av.open(str(audio)) as f: rate = min(f.streams.audio[0].rate, 48000)
     return read_audio(audio, rate) if rate > motion.sr else (motion.wav, motion.sr)
 
-# %% ../nbs/41_animate.ipynb #87871e79
+# %% ../nbs/41_animate.ipynb #b613260c
 @patch
 def save(self:Animator,
          image, audio,  # as in `animator(image, audio)`
@@ -488,7 +530,7 @@ def save(self:Animator,
         for frame in self.frames(portrait, motion, size): f.write(frame)
     return motion
 
-# %% ../nbs/41_animate.ipynb #2d63f2f2
+# %% ../nbs/41_animate.ipynb #6520ab75
 COMMANDS = dict(stream=('streaming', 'make a portrait speak while the sound is still coming'),
     prepare=('corpus', 'turn videos into a training corpus'),
     train=('train', 'train on your own speaker'),
@@ -506,7 +548,7 @@ def add_commands(sub,       # what `ArgumentParser.add_subparsers()` returned
         if add is not None: add(sub)
         elif only not in (None, name): sub.add_parser(name, help=text)
 
-# %% ../nbs/41_animate.ipynb #0191e569
+# %% ../nbs/41_animate.ipynb #0ceb62e4
 def parser(only=None # the command that is wanted; None: all of them
           ):
     "The command line's arguments."
@@ -531,7 +573,7 @@ def parser(only=None # the command that is wanted; None: all of them
     add_commands(sub, only)
     return p
 
-# %% ../nbs/41_animate.ipynb #0fbe91a4
+# %% ../nbs/41_animate.ipynb #48b0d2b1
 def _told(text):
     "What is said: the string itself, or the content of the file of that name."
     try: is_file = len(text) < 1024 and Path(text).is_file()
@@ -553,7 +595,7 @@ def _animate(args):
     m = animator.save(image, audio, out, text, args.phonemes, args.pose, args.seed, size)
     print(f"{out.absolute()}: {m.n_frames} frames of {size}x{size}, {m.n_frames/FPS:.2f} s, made in {time.time()-t0:.1f} s")
 
-# %% ../nbs/41_animate.ipynb #ee2b366a
+# %% ../nbs/41_animate.ipynb #27cf565c
 @contextmanager
 def _manners():
     "While a command runs: stop politely on SIGTERM, tell warnings without code."
@@ -567,7 +609,7 @@ def _manners():
         warnings.showwarning = old
         if was is not None: signal.signal(signal.SIGTERM, was)
 
-# %% ../nbs/41_animate.ipynb #bf79dde3
+# %% ../nbs/41_animate.ipynb #8fa23399
 def main(argv=None # arguments; None takes the process's
         ) -> int:
     "The command `talkface`: 0 when all went well, 2 for a mistake of the user, 130 for Ctrl-C, 1 for a fault of ours."
@@ -589,6 +631,6 @@ def main(argv=None # arguments; None takes the process's
         say(f"a fault inside talkface, not yours ({type(e).__name__}: {' '.join(str(e).split())[:200]}); run it again with TALKFACE_DEBUG=1 to see where")
         return 1
 
-# %% ../nbs/41_animate.ipynb #603c4f25
+# %% ../nbs/41_animate.ipynb #d86ac217
 #| eval: false
 if __name__ == '__main__': sys.exit(main())
