@@ -7,13 +7,13 @@ __all__ = ['CONFIGS', 'STAGES', 'NETS', 'TOY', 'training_config', 'divide', 'mai
            'pair_clips', 'speaker_clip', 'speaker_clips', 'encode_clips', 'Run', 'train', 'add_train_args', 'run_train',
            'toy_corpus']
 
-# %% ../nbs/32_train.ipynb #843b2467
+# %% ../nbs/32_train.ipynb #68dedbf0
 import copy, csv, html, json, time
 from pathlib import Path
 import numpy as np
 import torch
 
-# %% ../nbs/32_train.ipynb #513ffaab
+# %% ../nbs/32_train.ipynb #5f5d89ba
 from fastcore.basics import patch
 from . import faces
 from .core import TalkfaceError, get_device, load_checkpoint, load_into, preset, progress, save_checkpoint, seed_everything, weights_path, writing
@@ -22,22 +22,22 @@ from .fomm import COMPACT, MOUTH_CRITIC, AntiAliasInterpolation2d, ClipPairs, Fo
 from .media import read_image
 from .training import curves, fit
 
-# %% ../nbs/32_train.ipynb #da6b1aa5
+# %% ../nbs/32_train.ipynb #948b5317
 _avct = dict(side=32, widths=(32,64,128,256), d_model=256, nhead=8, num_layers=3, dim_feedforward=512, embedding_dim=256, dropout=.1)
 _full = dict(kp_detector={}, generator={}, ph2kp={}, audio2pose={}, sync={})
 CONFIGS = dict(
-    cpu=dict(size=128, init='talkface-compact', workers=0,
+    cpu=dict(size=128, init='talkface-compact', workers=0, vgg=None,
         models=dict(kp_detector=COMPACT['kp_detector'], generator=COMPACT['generator'], ph2kp=_avct, audio2pose=dict(width=16, hidden=128), sync=dict(multiplier=.25)),
         fomm=dict(share=.4, batch=8, lr=2e-4, critic=MOUTH_CRITIC, own=.35), sync=dict(share=.15, batch=64, lr=1e-3),
         avct=dict(share=.2, batch=4, T=24, lr=3e-4), bst=dict(share=.2, batch=1, T=8, lr=1e-4, weights=dict(distill=1.)), head=dict(share=.05, batch=16, lr=5e-4)))
-CONFIGS['gpu-24gb'] = dict(size=256, init=None, workers=8, models=_full,
+CONFIGS['gpu-24gb'] = dict(size=256, init=None, workers=8, vgg=None, models=_full,
         fomm=dict(share=.4, batch=16, lr=2e-4, critic=MOUTH_CRITIC, own=.35), sync=dict(share=.15, batch=64, lr=1e-4),
         avct=dict(share=.15, batch=8, T=24, lr=2e-4), bst=dict(share=.25, batch=1, T=24, lr=2e-5), head=dict(share=.05, batch=32, lr=1e-4))
 CONFIGS['gpu-80gb'] = copy.deepcopy(CONFIGS['gpu-24gb'])
 for k, b in dict(fomm=48, sync=256, avct=16, bst=3, head=32).items(): CONFIGS['gpu-80gb'][k]['batch'] = b
 CONFIGS['gpu-80gb']['workers'] = 14
 
-# %% ../nbs/32_train.ipynb #0fd36211
+# %% ../nbs/32_train.ipynb #d7658448
 def _merge(a, b): return {**a, **{k: _merge(a[k], v) if isinstance(v, dict) and isinstance(a.get(k), dict) and k != 'models' else v for k, v in b.items()}}
 
 def training_config(which='cpu' # a name, a dict, or a JSON file
@@ -55,7 +55,7 @@ def training_config(which='cpu' # a name, a dict, or a JSON file
     if odd := [k for k in given if k not in c and k != 'base']: raise TalkfaceError(f"the configuration's key {odd[0]!r} is unknown; known are {', '.join(c)}")
     return _merge(c, {k: v for k, v in given.items() if k != 'base'})
 
-# %% ../nbs/32_train.ipynb #3a653291
+# %% ../nbs/32_train.ipynb #4c02f7d0
 def divide(corpus, validate=None, speaker=None):
     "`(train, validation)` of a `Corpus` by a list of clips and people."
     if validate is None:
@@ -73,7 +73,7 @@ def main_speaker(corpus):
     if not t: raise TalkfaceError(f"{corpus.path} has no clip with speech; prepare videos with sound")
     return max(t, key=t.get)
 
-# %% ../nbs/32_train.ipynb #091547bd
+# %% ../nbs/32_train.ipynb #fae1ee42
 def lip_boxes(points, # (T,68,2) px
               size, grow=1.35):
     "Boxes (T,4) tight around the lips, px."
@@ -100,7 +100,7 @@ def pair_clips(train, speaker, size, own=.35, photos=()):
         clips.append(dict(frames=c.frames, mouth=lip_boxes(c.points, size), weight=w, person=c.speaker if c.speaker == speaker else None))
     return clips+[dict(p, weight=.12/len(photos)) for p in photos]
 
-# %% ../nbs/32_train.ipynb #54836939
+# %% ../nbs/32_train.ipynb #65d627c5
 def speaker_clip(c, cache=None):
     "A `CorpusClip` as the dict of arrays that the stages of one speaker read."
     p = cache and Path(cache)/f'{c.id}.npz'
@@ -121,7 +121,7 @@ def speaker_clip(c, cache=None):
 
 def speaker_clips(corpus, cache=None, desc='clips'): return [speaker_clip(c, cache) for c in progress(list(corpus.speech()), desc=desc)]
 
-# %% ../nbs/32_train.ipynb #a779832c
+# %% ../nbs/32_train.ipynb #f87f2e09
 @torch.no_grad()
 def encode_clips(clips, kp_detector, side=64, device='cpu', cache=None):
     "Add E_kd's key points and three feature maps (side at most `side`) to every clip."
@@ -149,7 +149,7 @@ def _mark(module):
     for v in module.state_dict().values(): h.update(v.detach().cpu().float().contiguous().numpy().tobytes())
     return h.hexdigest()[:10]
 
-# %% ../nbs/32_train.ipynb #6df2f310
+# %% ../nbs/32_train.ipynb #0f7d2f6b
 STAGES = ('fomm','sync','avct','bst','head')
 NETS = dict(kp_detector='fomm', generator='fomm', ph2kp=('bst','avct'), audio2pose='head', sync='sync')   # which stage made it
 
@@ -175,13 +175,14 @@ class Run:
         if self.speaker not in c.speakers: raise TalkfaceError(f"{c.path} has no speaker {self.speaker!r}; its speakers are {', '.join(c.speakers)}")
         self.train, self.check = divide(c, self.about['validate'], self.speaker)
         if not len(self.mine()): raise TalkfaceError(f"no clip of {self.speaker!r} with speech is left to train on; shorten the list of what is left out")
-        self.write()
+        if not p.is_file() and self.about['init']: load_checkpoint(_find(self.about['init']))       # readable at all?
+        if not p.is_file() or config is not None: self.write()
     def write(self):
         with writing(self.out/'run.json') as tmp: tmp.write_text(json.dumps(self.about, indent=1))
     def mine(self, which='train'): return getattr(self, which).where(lambda c: c.speaker == self.speaker).speech()
     def __repr__(self): return f"Run({self.out.name}: {len(self.train)} clips to train on, {len(self.check)} left out, speaker {self.speaker}; done: {', '.join(k for k, v in self.about['stages'].items() if v['done']) or 'nothing'})"
 
-# %% ../nbs/32_train.ipynb #db6fa722
+# %% ../nbs/32_train.ipynb #034fd6aa
 def _fresh(name, config, stats=None):
     from talkface.avct import AVCT
     from talkface.head_motion import HeadMotionPredictor
@@ -227,7 +228,17 @@ def stats(self:Run):
     with writing(p) as tmp: np.save(tmp, s)
     return s
 
-# %% ../nbs/32_train.ipynb #4ed4fabf
+# %% ../nbs/32_train.ipynb #1fa1de55
+def _vgg(path):
+    "The perceptual network, or None."
+    if not path: return None
+    from talkface.fomm import VGG19Features
+    try: st = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as e: raise TalkfaceError(f"cannot read VGG-19's weights from {path} ({type(e).__name__}); give torchvision's vgg19 file, or set vgg to null") from e
+    net = VGG19Features(); want = net.state_dict()
+    if miss := [k for k in want if k not in st or st[k].shape != want[k].shape]: raise TalkfaceError(f"{path} has no fitting {miss[0]} (and {len(miss)-1} more); give torchvision's vgg19 file")
+    net.load_state_dict({k: st[k] for k in want}); return net
+
 def _moments(c, n=6):
     "`n` frames of a clip, the widest open mouth last."
     wide = int(np.nanargmax(c.mouth_open)) if np.isfinite(c.mouth_open).any() else len(c)//2
@@ -241,7 +252,7 @@ def _fomm(run, o):
     for x in run.check: people.setdefault(x.speaker, x)
     own = [x for x in run.check if x.speaker == run.speaker][:4]
     check = [(x.frames[0], x.frames[(t := _moments(x))], lip_boxes(x.points, size)[t]) for x in own+[v for k, v in people.items() if k != run.speaker][:8]]
-    return FommStage(run.network('kp_detector')[0], run.network('generator')[0], pairs, check=check, **o)
+    return FommStage(run.network('kp_detector')[0], run.network('generator')[0], pairs, check=check, vgg=_vgg(run.config['vgg']), **o)
 
 def _cached(run): return run.out/'cache'
 
@@ -261,7 +272,7 @@ def _avct(run, o):
 def _bst(run, o):
     from talkface.bst_training import BstStage
     nets = [run.network(k)[0] for k in ('ph2kp','kp_detector','generator','sync')]
-    return BstStage(*nets, *_encoded(run, o), **o)
+    return BstStage(*nets, *_encoded(run, o), vgg=_vgg(run.config['vgg']), **o)
 
 def _head(run, o):
     from talkface.head_motion import HeadStage
@@ -279,7 +290,7 @@ def stage(self:Run, name):
     how = dict(batch=o.pop('batch'), workers=self.config['workers'], accumulate=o.pop('accumulate', 1))
     return _MAKERS[name](self, o), how
 
-# %% ../nbs/32_train.ipynb #a0f1f014
+# %% ../nbs/32_train.ipynb #6ee617aa
 @patch
 def pack(self:Run):
     "Write `talkface.safetensors`: all networks as far as they are trained, float16."
@@ -301,7 +312,7 @@ def _speaker_frame(self:Run, kp_detector):
     x = torch.from_numpy(np.ascontiguousarray(best.frames[0])).permute(2,0,1)[None].float()/255
     return dict(feature_map=kp_detector.eval().features(x)[0], pose=torch.tensor(faces.smooth(np.asarray(best.poses))[0]).float())
 
-# %% ../nbs/32_train.ipynb #a0fdf138
+# %% ../nbs/32_train.ipynb #cf36c96d
 def _png(fig):
     import base64, io
     import matplotlib.pyplot as plt
@@ -338,7 +349,7 @@ def report(self:Run):
     with writing(self.out/'report.html') as tmp: tmp.write_text(page, encoding='utf-8')
     return self.out/'report.html'
 
-# %% ../nbs/32_train.ipynb #10675d13
+# %% ../nbs/32_train.ipynb #a3a53da1
 def train(corpus,          # folder that `talkface prepare` made; None to go on with a run
           out,             # folder of the run
           stage='all',     # 'all' or one of `STAGES`
@@ -354,7 +365,9 @@ def train(corpus,          # folder that `talkface prepare` made; None to go on 
     names = STAGES if stage == 'all' else ('avct','bst') if stage == 'avct+bst' else (stage,)
     if odd := [n for n in names if n not in STAGES]: raise TalkfaceError(f"there is no stage {odd[0]!r}; choose all or one of {', '.join(STAGES)}")
     if not (minutes or steps): raise TalkfaceError("say how long to train: --minutes N (all stages together) or --steps N (of each stage)")
-    run = Run(out, corpus, config, validate, speaker, init, photos, resume, device)
+    from accelerate import PartialState
+    here = PartialState(cpu=get_device(device).type == 'cpu')       # one of several processes under `accelerate launch`
+    with here.main_process_first(): run = Run(out, corpus, config, validate, speaker, init, photos, resume or not here.is_main_process, device)
     total = sum(run.config[n]['share'] for n in names)
     for n in names:
         was = run.about['stages'].get(n)
@@ -362,17 +375,21 @@ def train(corpus,          # folder that `talkface prepare` made; None to go on 
         if n == 'bst' and not run.about['stages'].get('sync'): raise TalkfaceError("bst needs the lip-sync expert; train the stage sync first")
         m = minutes and minutes*run.config[n]['share']/total
         st, how = run.stage(n)
-        about = run.about['stages'].setdefault(n, dict(done=False, steps=0, seconds=0., batch=how['batch'], machine='')); run.write()
+        about = run.about['stages'].setdefault(n, dict(done=False, steps=0, seconds=0., batch=how['batch'], machine=''))
+        if here.is_main_process: run.write()
         rows = fit(st, run.out, steps, m, device=device, every=every, live=live, **how)
-        about.update(done=True, steps=int(rows[-1]['step']) if rows else 0, seconds=rows[-1]['seconds'] if rows else 0., machine=_machine(st)); run.write()
-        run.pack(); run.report()
+        if here.is_main_process:
+            about.update(done=True, steps=int(rows[-1]['step']) if rows else 0, seconds=rows[-1]['seconds'] if rows else 0., machine=_machine(st)); run.write()
+            run.pack(); run.report()
+        else: about['done'] = True
+        here.wait_for_everyone()
     return run
 
 def _machine(st):
     import os
     return torch.cuda.get_device_name() if st.device.type == 'cuda' else f"{os.cpu_count()} CPU cores"
 
-# %% ../nbs/32_train.ipynb #7ce9f63e
+# %% ../nbs/32_train.ipynb #34e49737
 def add_train_args(sub # what `ArgumentParser.add_subparsers()` returned
                   ):
     "Add the sub-command `train`."
@@ -398,7 +415,7 @@ def run_train(args):
     run = train(args.corpus, args.out, args.stage, args.minutes, args.steps, args.config, args.resume, args.validate, args.speaker, None if args.init == 'none' else args.init, args.photos, args.device, args.every)
     print(f"{run.out/'talkface.safetensors'}: talkface animate --weights {run.out/'talkface.safetensors'}; report: {run.out/'report.html'}")
 
-# %% ../nbs/32_train.ipynb #0ad7fd20
+# %% ../nbs/32_train.ipynb #dbaae959
 def toy_corpus(folder, n=8, T=48, size=64):
     "A prepared corpus of `n` drawn clips of one speaker, for tries and tests."
     from talkface.bst_training import toy_frames, toy_speaker
@@ -418,7 +435,7 @@ def toy_corpus(folder, n=8, T=48, size=64):
              mouth_open=c['gap'], wav=wav.astype(np.float32), features=c['features'], phonemes=line, meta=meta))
     return Corpus(folder)
 
-TOY = dict(size=64, init=None, workers=0,
+TOY = dict(size=64, init=None, workers=0, vgg=None,
     models=dict(kp_detector=dict(block_expansion=4, max_features=16, num_blocks=3, scale_factor=1.), generator=dict(block_expansion=4, max_features=16, num_down_blocks=1, num_bottleneck_blocks=1,
                 dense_motion_params=dict(block_expansion=4, max_features=16, num_blocks=3, scale_factor=.5)),
                 ph2kp=dict(side=32, widths=(4,8,16,32), d_model=32, nhead=4, num_layers=1, dim_feedforward=64, embedding_dim=64), audio2pose=dict(width=4, hidden=8), sync=dict(multiplier=1/16)),

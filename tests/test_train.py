@@ -102,6 +102,11 @@ def test_command(toy):
     assert code == 0, err
     assert json.loads((toy/'run'/'run.json').read_text())['stages']['head']['steps'] == 4
 
+def test_command_in_two_processes(toy):
+    python('talkface.animate', 'train', toy/'corpus', '--out', toy/'two', '--config', toy/'toy.json', '--stage', 'head', '--steps', 2, '--device', 'cpu',
+           launch=['-m','accelerate.commands.accelerate_cli','launch','--cpu','--num_processes','2','--num_machines','1','--mixed_precision','no','--dynamo_backend','no','-m'])
+    assert json.loads((toy/'two'/'run.json').read_text())['stages']['head']['done'] and (toy/'two'/'talkface.safetensors').is_file()
+
 @pytest.mark.parametrize('args,word', [(['none','--steps',1], 'is no corpus'), (['corpus'], '--minutes'), (['corpus','--steps',1,'--config','gone.json'], 'gone.json'), (['corpus','--steps',1], 'crops of 64 px'),
                                        (['corpus','--steps',1,'--config','toy.json','--validate','gone.txt'], 'gone.txt'), (['corpus','--steps',1,'--config','toy.json','--speaker','nobody'], 'nobody'),
                                        (['corpus','--steps',1,'--config','toy.json','--init','gone.safetensors'], 'gone.safetensors')])
