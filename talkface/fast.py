@@ -7,14 +7,14 @@ __all__ = ['WIDEST', 'affine', 'folded', 'Conv', 'up_weights', 'interleave', 'Up
            'quad_weights', 'Quad', 'Renderer', 'down_weights', 'Pre', 'shortcut', 'Down', 'Beside', 'decode_middle',
            'as_matrix', 'thinning', 'FastAVCT', 'Macs', 'count']
 
-# %% ../nbs/24_fast.ipynb #4a2462b0
+# %% ../nbs/24_fast.ipynb #0535762f
 import copy
 import torch
 import torch.nn.functional as F
 from torch import nn
 from fastcore.basics import patch
 
-# %% ../nbs/24_fast.ipynb #73889c64
+# %% ../nbs/24_fast.ipynb #f45fd7e6
 def affine(norm # a BatchNorm2d
           ) -> tuple:
     "The factor and the shift (C,) that it applies in use."
@@ -26,7 +26,7 @@ def folded(conv, norm):
     k, s = affine(norm)
     return conv.weight*k[:, None, None, None], s if conv.bias is None else conv.bias*k+s
 
-# %% ../nbs/24_fast.ipynb #f9dbcc79
+# %% ../nbs/24_fast.ipynb #04c15346
 def _onednn(x):
     "Can this array's convolution be fused?"
     return x.device.type == 'cpu' and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_convolution_pointwise')
@@ -39,7 +39,7 @@ class Conv(nn.Module):
         self.stride, self.padding, self.act = stride, padding, act
         self.packed = None
 
-# %% ../nbs/24_fast.ipynb #1a880d9e
+# %% ../nbs/24_fast.ipynb #adb08852
 @patch
 def forward(self:Conv, x, add=None):
     "act(conv(x)), or conv(x) + add."
@@ -57,7 +57,7 @@ def _fused(self:Conv, x, add):
     if add is not None: return f.binary(x, add, self.packed, self.bias, *at, 'add', 1., None, [], None)
     return f(x, self.packed, self.bias, *at, self.act, [.2] if self.act == 'leaky_relu' else [], '')
 
-# %% ../nbs/24_fast.ipynb #8e614f13
+# %% ../nbs/24_fast.ipynb #f26ec99c
 def up_weights(w # (O,I,3,3) that follow a doubling
               ) -> torch.Tensor:
     "The weights of the four phases (0,0), (0,1), (1,0), (1,1): (4*O,I,2,2)."
@@ -74,7 +74,7 @@ def interleave(y, # (B,4*C,h+1,w+1), one convolution for all phases
         out[:, :, i::2, j::2] = y[:, k*C:(k+1)*C, i:i+h, j:j+w]
     return out
 
-# %% ../nbs/24_fast.ipynb #cc6df884
+# %% ../nbs/24_fast.ipynb #3270a584
 class Up(nn.Module):
     "An `UpBlock2d` for use."
     def __init__(self, block):
@@ -83,7 +83,7 @@ class Up(nn.Module):
         self.conv = Conv(up_weights(w), b.repeat(4), padding=1, act='relu')
     def forward(self, x): return interleave(self.conv(x), *x.shape[2:])
 
-# %% ../nbs/24_fast.ipynb #b652fe86
+# %% ../nbs/24_fast.ipynb #9c59b7d1
 class Same(nn.Module):
     "A `SameBlock2d`, `DownBlock2d` or wide `UpBlock2d` for use."
     def __init__(self, block, up=False, down=False):
@@ -103,7 +103,7 @@ class Res(nn.Module):
         self.conv2 = Conv(block.conv2.weight, block.conv2.bias, padding=1)
     def forward(self, x): return self.conv2(self.conv1(F.relu_(torch.addcmul(self.s, x, self.k))), add=x)
 
-# %% ../nbs/24_fast.ipynb #5f1e3e62
+# %% ../nbs/24_fast.ipynb #0725b89c
 WIDEST = 256   # channels up to which an up block is computed in phases
 
 def rewrite(net):
@@ -117,7 +117,7 @@ def rewrite(net):
             elif isinstance(b, ResBlock2d): setattr(m, n, Res(b))
     return net
 
-# %% ../nbs/24_fast.ipynb #3063f3ce
+# %% ../nbs/24_fast.ipynb #4141b164
 def joined(*convs):
     "Weights and bias of convolutions that read the same array."
     return torch.cat([c.weight for c in convs]), torch.cat([c.bias for c in convs])
@@ -136,7 +136,7 @@ class Quad(nn.Module):
         y = self.conv(x); B, C, h, w = y.shape
         return y.view(B, 2, 2, C//4, h, w).permute(0, 3, 4, 1, 5, 2).reshape(B, C//4, 2*h, 2*w)
 
-# %% ../nbs/24_fast.ipynb #7551a901
+# %% ../nbs/24_fast.ipynb #9bcdee62
 class Renderer(nn.Module):
     "An `OcclusionAwareGenerator` for use: key points to pictures."
     def __init__(self, generator, dtype=torch.float32): # torch.bfloat16: the convolutions compute in 16 bits
@@ -149,7 +149,7 @@ class Renderer(nn.Module):
         self.warp, self.occluded, self.blends = generator.warp, d.occlusion is not None, g.blend is not None
         for m in (self.hourglass, self.mask, self.bottleneck, self.up, self.final): m.to(dtype)
 
-# %% ../nbs/24_fast.ipynb #98f179a8
+# %% ../nbs/24_fast.ipynb #aa719b0c
 def _last(x, dtype): return x.to(dtype, memory_format=torch.channels_last)
 
 @patch
@@ -160,7 +160,7 @@ def deform(self:Renderer, small, kp_driving, kp_source):
     y, k = self.mask(f).float(), motions.shape[1]
     return (y[:, :k].softmax(1)[..., None]*motions).sum(1), torch.sigmoid(y[:, k:]) if self.occluded else None
 
-# %% ../nbs/24_fast.ipynb #e9302788
+# %% ../nbs/24_fast.ipynb #9a0c2680
 @patch
 def forward(self:Renderer,
             source, kp_driving, kp_source, # portrait (1,3,H,W), key points to show, key points of the portrait
@@ -177,7 +177,7 @@ def forward(self:Renderer,
     m = y[:, -1:]
     return torch.lerp(y[:, :-1], self.warp(source.expand(n, -1, -1, -1), where), m)
 
-# %% ../nbs/24_fast.ipynb #247d4b90
+# %% ../nbs/24_fast.ipynb #94fa3201
 def down_weights(w # (O,I,3,3) that a mean of 2x2 follows
                 ) -> torch.Tensor:
     "Weights (O,I,4,4), stride 2."
@@ -191,7 +191,7 @@ class Pre(nn.Module):
         self.register_buffer('k', k.detach()[:, None, None].clone()); self.register_buffer('s', s.detach()[:, None, None].clone())
     def forward(self, x, some=slice(None)): return F.leaky_relu_(torch.addcmul(self.s[some], x, self.k[some]), .2)
 
-# %% ../nbs/24_fast.ipynb #bb179070
+# %% ../nbs/24_fast.ipynb #5dd4e616
 def shortcut(part):
     "Weights and bias of the `NormConv` without activation, as one 1x1 convolution."
     c, (k, s) = part.layers['conv'], affine(part.layers['norm'])
@@ -208,7 +208,7 @@ class Down(nn.Module):
         self.side = Conv(*shortcut(block.conv_block_s)) if hasattr(block, 'conv_block_s') else nn.Identity()
     def forward(self, x): return self.conv1(self.conv0(self.pre(x)), add=self.side(F.avg_pool2d(x, 2)))
 
-# %% ../nbs/24_fast.ipynb #cedd2368
+# %% ../nbs/24_fast.ipynb #4f9c5f4c
 class Beside(nn.Module):
     "The first `DownResBlock2d` of the sound's branch, split into the sound's channels and the face's."
     def __init__(self, block, n, doubled): # n channels of sound; were they doubled?
@@ -222,7 +222,7 @@ class Beside(nn.Module):
         self.sound0, self.sound_side = Conv(wa, torch.zeros(len(wa)), padding=1), Conv(ws[:, :n], torch.zeros(len(ws)))
         self.conv1 = Conv(down_weights(b['conv'].weight), b['conv'].bias, stride=2, padding=1)
 
-# %% ../nbs/24_fast.ipynb #a9b7a5e4
+# %% ../nbs/24_fast.ipynb #da83292e
 @patch
 def face(self:Beside, f):
     "What the face (1,C,h,w) adds before the activation (1,O,h,w), and to the shortcut (1,O',h/2,w/2)."
@@ -236,7 +236,7 @@ def forward(self:Beside, a, face):
     s = self.sound_side(a if self.doubled else F.avg_pool2d(a, 2)).add_(face[1])
     return self.conv1(y, add=s)
 
-# %% ../nbs/24_fast.ipynb #1d680de6
+# %% ../nbs/24_fast.ipynb #04699fff
 def decode_middle(decoder, # `Stack` of `DecoderLayer`
                   x, memory, # (B,n,d)
                   i):        # the place that is wanted
@@ -251,7 +251,7 @@ def decode_middle(decoder, # `Stack` of `DecoderLayer`
 
 def _attend(att, x, memory): return att(x, memory)
 
-# %% ../nbs/24_fast.ipynb #ca4a39a1
+# %% ../nbs/24_fast.ipynb #07324503
 def as_matrix(conv, norm, size):
     "`norm(conv(x))` for inputs (N,1,*size) as an `nn.Linear` from flattened to flattened."
     n, dev = size[0]*size[1], conv.weight.device
@@ -267,10 +267,10 @@ def thinning(down, n=256):
     w = down.weight[0, 0]; k = w.sum(1)
     return torch.stack([F.pad(k, (o, n+2*down.pad-len(k)-o))[down.pad:down.pad+n] for o in range(0, n, down.step)])
 
-# %% ../nbs/24_fast.ipynb #4eb0a353
+# %% ../nbs/24_fast.ipynb #c643d2f3
 from .avct import AVCT
 
-# %% ../nbs/24_fast.ipynb #b24e9e13
+# %% ../nbs/24_fast.ipynb #b3862fb9
 class FastAVCT(AVCT):
     "An `AVCT` for use; `sequence`, `rest` and `windows` are its parent's."
     def __init__(self, net,              # an `AVCT`
@@ -288,13 +288,13 @@ class FastAVCT(AVCT):
         self.register_buffer('thin', thinning(net.down_pose), persistent=False)
         self.requires_grad_(False)
 
-# %% ../nbs/24_fast.ipynb #4c08b5c9
+# %% ../nbs/24_fast.ipynb #62070b89
 @patch
 def reduce_pose_maps(self:FastAVCT, maps):
     if maps.shape[-1] != 256 or self.pose_map != 'blur': return super(FastAVCT, self).reduce_pose_maps(maps)
     return self.thin@maps@self.thin.T
 
-# %% ../nbs/24_fast.ipynb #0117cadb
+# %% ../nbs/24_fast.ipynb #13cf1737
 @patch
 def encode_phonemes(self:FastAVCT, ph, pose_maps):
     return self.feature_extract(_last(self.phoneme_pictures(ph, pose_maps), self.dtype)).float().mean((2, 3))
@@ -308,7 +308,7 @@ def face(self:FastAVCT, feature_map):
         self.seen = feature_map, self.beside.face(_last(f, self.dtype))
     return self.seen[1]
 
-# %% ../nbs/24_fast.ipynb #f5353fe5
+# %% ../nbs/24_fast.ipynb #da643b9e
 @patch
 def encode_audio(self:FastAVCT, audio, feature_map):
     if len(feature_map) != 1: raise ValueError('The fast network takes one face at a time.')
@@ -325,21 +325,22 @@ def transform(self:FastAVCT, f_ph, f_ra):
     y = decode_middle(self.transformer.decoder, f_ra+pos, memory, self.num_w)
     return dict(value=self.kp(y).view(-1, self.num_kp, 2), jacobian=self.jacobian(y).view(-1, self.num_kp, 2, 2))
 
-# %% ../nbs/24_fast.ipynb #8e5f4107
+# %% ../nbs/24_fast.ipynb #31fc49d0
 class Macs:
-    "Count the MACs of everything that runs inside: `with Macs() as m: ...; m.total`."
+    "Count what runs inside, `with Macs() as m: ...`: `m.total` MACs, and `m.bytes` that its convolutions and products read and write at least."
     def __enter__(self):
         from torch.utils._python_dispatch import TorchDispatchMode
-        outer = self; self.total = 0; self.by = {}
+        outer = self; self.total = self.bytes = 0
         class Count(TorchDispatchMode):
             def __torch_dispatch__(self, func, types, args=(), kwargs=None):
                 y = func(*args, **(kwargs or {}))
-                if n := _macs(func, args, y): outer.total += n; outer.by[str(func)] = outer.by.get(str(func), 0)+n
+                if n := _macs(func, args, y):
+                    outer.total += n; outer.bytes += sum(t.numel()*t.element_size() for t in (*args, y) if torch.is_tensor(t))
                 return y
         self.mode = Count(); self.mode.__enter__(); return self
     def __exit__(self, *a): self.mode.__exit__(*a)
 
-# %% ../nbs/24_fast.ipynb #ba8b90a8
+# %% ../nbs/24_fast.ipynb #f98c6cd5
 def _macs(func, args, y):
     "MACs of one operation, from its shapes."
     name = func.overloadpacket.__name__
@@ -355,27 +356,29 @@ def _macs(func, args, y):
     if 'scaled_dot_product' in name: q, k = args[:2]; return 2*q.shape[0]*q.shape[1]*q.shape[2]*k.shape[2]*q.shape[3]
     return 0
 
-# %% ../nbs/24_fast.ipynb #7a41549b
+# %% ../nbs/24_fast.ipynb #9a0f3659
 def count(generator, avct, detector, size, # the three networks (on any device), side of the picture
           fast=False,   # rewritten?
-          once=True     # portrait once, every frame once; else everything again for every frame
+          once=True,    # portrait once, every frame once; else everything again for every frame
+          batch=1,      # frames computed together
+          what='total'  # MACs; or 'bytes' in float32
          ) -> dict:
     "MACs of one frame by stage: {'portrait', 'phonemes', 'sound', 'transformer', 'renderer'}."
     m = torch.device('meta'); new = lambda *s: torch.empty(s, device=m)
     g, a, d = (copy.deepcopy(n).to(m).eval() for n in (generator, avct, detector))
     w, out = 2*a.num_w+1, {}
+    k = dict(value=new(1, 10, 2), jacobian=new(1, 10, 2, 2)); kp = {n: v.expand(batch, *v.shape[1:]) for n, v in k.items()}
+    n = batch if once else w*batch
+    def took(name, f):
+        with Macs() as c: y = f()
+        out[name] = getattr(c, what)/batch
+        return y
     with torch.inference_mode():
-        with Macs() as c: f = d.features(x := new(1, 3, size, size)); d.kp(f); d.jacobian(f); e = g.encode(x)
-        out['portrait'] = 0 if once else c.total
-        kp = dict(value=new(1, 10, 2), jacobian=new(1, 10, 2, 2))
+        x = new(1, 3, size, size); f = d.features(x); e = g.encode(x)
+        took('portrait', lambda: None if once else [(d.kp(d.features(x)), d.jacobian(f), g.encode(x)) for _ in range(batch)])
         if fast: r, a = Renderer(g), FastAVCT(a); a.face(f)
-        n = 1 if once else w
-        with Macs() as c: p = a.encode_phonemes(torch.empty(n, dtype=torch.long, device=m), new(n, 1, 256, 256))
-        out['phonemes'] = c.total
-        with Macs() as c: s = a.encode_audio(new(n, 4, 41), f)
-        out['sound'] = c.total
-        with Macs() as c: a.transform(new(1, w, p.shape[-1]), new(1, w, p.shape[-1]))
-        out['transformer'] = c.total
-        with Macs() as c: r(x, kp, kp, e) if fast else g(x, kp, kp, encoded=e, with_deformed=False)
-        out['renderer'] = c.total
+        p = took('phonemes', lambda: a.encode_phonemes(torch.empty(n, dtype=torch.long, device=m), new(n, 1, 256, 256)))
+        took('sound', lambda: a.encode_audio(new(n, 4, 41), f))
+        took('transformer', lambda: a.transform(new(batch, w, p.shape[-1]), new(batch, w, p.shape[-1])))
+        took('renderer', lambda: r(x, kp, k, e) if fast else g(x, kp, k, encoded=e, with_deformed=False))
     return out
