@@ -73,7 +73,7 @@ def head_motion():
     one, three = settle(HeadMotionPredictor(1, **kw)), settle(HeadMotionPredictor(3, **kw))
     first = np.array([.1, -.2, .05, 5, 20, 250])
     x, y = torch.tanh(tensor('x', 2, 12, 6)), torch.tanh(tensor('y', 2, 13, 6))
-    return one, dict(pose_map=one(audio, pose_box(1)), portrait=three(audio, picture('face', 256)), poses=predict_poses(one, audio[0], first),
+    return one, dict(pose_map=one(audio, pose_box(1)), portrait=three(audio, picture('face', 256)), poses=predict_poses(one, audio[0], first, ease=0),
                      ssim=ssim_curves(x, y[:, 1:]), loss=head_motion_loss(y, x, x[:, 0]))
 
 def motion_transfer():
