@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['DEFAULT_WEIGHTS', 'FPS', 'SIDE', 'COMMANDS', 'find_weights', 'build', 'Animator', 'Portrait', 'enlarge', 'read_poses',
-           'settle', 'Motion', 'frames_for', 'ahead', 'check_output', 'heard', 'add_commands', 'parser', 'main']
+           'settle', 'Motion', 'frames_for', 'ahead', 'check_output', 'heard', 'lasts', 'add_commands', 'parser',
+           'main']
 
-# %% ../nbs/41_animate.ipynb #f2741011
+# %% ../nbs/41_animate.ipynb #22c35929
 import errno, math, os, signal, sys, time, warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# %% ../nbs/41_animate.ipynb #c7d64703
+# %% ../nbs/41_animate.ipynb #ab2b6d16
 import numpy as np
 from fastcore.basics import patch
 from .core import TalkfaceError, asset, get_device, load_checkpoint, load_into, preset, progress, seed_everything, weights_path, writing
 from .media import Clip, VideoWriter, iter_frames, read_audio, read_image
 
-# %% ../nbs/41_animate.ipynb #4a253dba
+# %% ../nbs/41_animate.ipynb #e791b03a
 DEFAULT_WEIGHTS = 'talkface-compact'
 
 def find_weights(which=None # None: bundled; a name of bundled weights; a file; a folder with generator.ckpt or one .safetensors
@@ -34,7 +35,7 @@ def find_weights(which=None # None: bundled; a name of bundled weights; a file; 
     beside = p.parent/'audio2pose.ckpt'
     return p, beside if beside.is_file() and beside != p else None
 
-# %% ../nbs/41_animate.ipynb #752d712a
+# %% ../nbs/41_animate.ipynb #0e404bdb
 def _classes():
     from talkface.avct import AVCT
     from talkface.fomm import KPDetector, OcclusionAwareGenerator
@@ -51,7 +52,7 @@ def build(name,     # 'kp_detector', 'generator', 'ph2kp' or 'audio2pose'
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise TalkfaceError(f"the configuration of these weights does not describe a {name} ({type(e).__name__}: {e}); use weights made for this version") from e
 
-# %% ../nbs/41_animate.ipynb #de273a69
+# %% ../nbs/41_animate.ipynb #90df0e2a
 FPS = 25.   # frames a second that the whole system is made for
 
 class Animator:
@@ -80,7 +81,7 @@ class Animator:
         self.avct_portrait = avct_portrait
     def __repr__(self): return f"Animator({self.source}: {self.size}x{self.size}, preset {self.switches.name}, on {self.device})"
 
-# %% ../nbs/41_animate.ipynb #3c4edab3
+# %% ../nbs/41_animate.ipynb #fd99dbec
 def _gains(device):
     "Does 16-bit arithmetic pay on this device?"
     import torch
@@ -88,7 +89,7 @@ def _gains(device):
     known = getattr(torch.cpu, '_is_amx_tile_supported', None)
     return device.type == 'cpu' and known is not None and bool(known())
 
-# %% ../nbs/41_animate.ipynb #638c89be
+# %% ../nbs/41_animate.ipynb #84910c1c
 @patch
 def ready(self:Animator,
           name # 'ph2kp' or 'generator'
@@ -103,7 +104,7 @@ def ready(self:Animator,
         else: self._ready[name] = lambda x, driving, source, e: net(x, driving, source, encoded=e, with_deformed=False)['prediction']
     return self._ready[name]
 
-# %% ../nbs/41_animate.ipynb #5f843485
+# %% ../nbs/41_animate.ipynb #3d5c0554
 @patch(cls_method=True)
 def from_pretrained(cls:Animator,
                     path_or_name=None,  # None: bundled weights; else see `find_weights`
@@ -126,7 +127,7 @@ def from_pretrained(cls:Animator,
                   avct_portrait=ck.config.get('avct_portrait', 'own'), source=path.name)
     return cls(**nets, switches=p, device=device, **{**config, **changes})
 
-# %% ../nbs/41_animate.ipynb #7bcddedf
+# %% ../nbs/41_animate.ipynb #a1a4d8f2
 def _speaker(ck):
     "The reference speaker of a checkpoint: dict(feature_map (C,h,w), pose (6,)), or None."
     s = ck.get('speaker')
@@ -135,7 +136,7 @@ def _speaker(ck):
         raise TalkfaceError(f"{ck.path}: speaker must hold feature_map (C,64,64) and pose (6,); use weights made for this version")
     return dict(feature_map=s['feature_map'].float(), pose=s['pose'].double().numpy())
 
-# %% ../nbs/41_animate.ipynb #51251356
+# %% ../nbs/41_animate.ipynb #9be37e7a
 @dataclass(repr=False)
 class Portrait:
     "A picture with everything that is computed from it once."
@@ -148,7 +149,7 @@ class Portrait:
     box:tuple = None    # (cx, cy, side) in the original picture, or None
     def __repr__(self): return f"Portrait({self.image.shape[1]}x{self.image.shape[0]}, pose {np.round(self.pose, 2).tolist()})"
 
-# %% ../nbs/41_animate.ipynb #13371b15
+# %% ../nbs/41_animate.ipynb #a20d3538
 @patch
 def draw(self:Portrait,
          side:int=256 # of the drawing
@@ -164,7 +165,7 @@ def _repr_jpeg_(self:Portrait):
     Image.fromarray(self.draw()).save(f := io.BytesIO(), 'jpeg', quality=88)
     return f.getvalue()
 
-# %% ../nbs/41_animate.ipynb #9622e916
+# %% ../nbs/41_animate.ipynb #c599c271
 def enlarge(image, # (H,W,3) uint8
             side:int # wanted
            ) -> np.ndarray:
@@ -173,7 +174,7 @@ def enlarge(image, # (H,W,3) uint8
     import cv2
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_LANCZOS4 if side > image.shape[0] else cv2.INTER_AREA)
 
-# %% ../nbs/41_animate.ipynb #0a3fb334
+# %% ../nbs/41_animate.ipynb #b92843c1
 _videos = '.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi', '.mpg', '.mpeg'
 
 def _picture(image):
@@ -181,7 +182,7 @@ def _picture(image):
     if isinstance(image, (str, Path)) and Path(image).suffix.lower() in _videos: return next(iter(iter_frames(image, None)))
     return read_image(image)
 
-# %% ../nbs/41_animate.ipynb #a1248425
+# %% ../nbs/41_animate.ipynb #d2287e28
 @patch
 def _see(self:Animator, image, pose, crop):
     "The crop (S,S,3), its pose (6,) and its box, of a picture (H,W,3)."
@@ -200,7 +201,7 @@ def _squeeze(image, side):
     import cv2
     return cv2.resize(image, (side, side))
 
-# %% ../nbs/41_animate.ipynb #e043e59a
+# %% ../nbs/41_animate.ipynb #b846621b
 @patch
 def portrait(self:Animator,
              image,        # path, array, Pillow image, `Clip` or video (its first frame)
@@ -217,7 +218,7 @@ def portrait(self:Animator,
         encoded = self.models['generator'].encode(x)
     return Portrait(face, x, {k: kp[k] for k in ('value', 'jacobian')}, kp['feature_map'], h, encoded, box)
 
-# %% ../nbs/41_animate.ipynb #719ff1f0
+# %% ../nbs/41_animate.ipynb #5343dd4c
 def read_poses(pose # array (T,6), .npy, .csv of OpenFace, video or `Clip`
               ) -> np.ndarray:
     "A pose track (T,6), rad and mm."
@@ -239,7 +240,7 @@ def read_poses(pose # array (T,6), .npy, .csv of OpenFace, video or `Clip`
     if not np.isfinite(a).all(): raise TalkfaceError(f"{name} holds {int((~np.isfinite(a)).sum())} values that are not numbers")
     return a
 
-# %% ../nbs/41_animate.ipynb #96381f6b
+# %% ../nbs/41_animate.ipynb #e5b64913
 def settle(poses,        # (T,6) of E_h
            first,        # (6,) the portrait's
            amplitude=1., # factor on the motion
@@ -251,7 +252,7 @@ def settle(poses,        # (T,6) of E_h
     fade = .5-.5*np.cos(np.pi*np.clip(np.arange(len(poses))/ease, 0, 1))
     return first + amplitude*fade[:, None]*(poses-np.median(poses, 0))
 
-# %% ../nbs/41_animate.ipynb #9b08173a
+# %% ../nbs/41_animate.ipynb #88892dc1
 @patch
 def poses(self:Animator,
           portrait,         # a `Portrait`
@@ -274,7 +275,7 @@ def poses(self:Animator,
     out = hm.predict_poses(net, features, start, p.pose_lag, anchor=False, image=enlarge(portrait.image, 256) if rgb else None, ranges='audio2head' if rgb else 'avct')
     return settle(out, h, amplitude) if free else out
 
-# %% ../nbs/41_animate.ipynb #989d1f4d
+# %% ../nbs/41_animate.ipynb #d7bee04f
 @patch
 def _driving(self:Animator, labels, poses, features, feature_map, chunk=96):
     "AVCT's key points of all frames: value (T,K,2), jacobian (T,K,2,2)."
@@ -293,7 +294,7 @@ def _driving(self:Animator, labels, poses, features, feature_map, chunk=96):
             out.append(net.sequence(ph[i], maps, a[i], feature_map, left=0, right=0, batch=32))
     return {k: torch.cat([o[k] for o in out]) for k in out[0]}
 
-# %% ../nbs/41_animate.ipynb #b02e33db
+# %% ../nbs/41_animate.ipynb #fd66de1e
 @patch
 def _rest(self:Animator, pose, feature_map, features):
     "AVCT's key points of silence in a pose, where the preset wants them; else None."
@@ -319,7 +320,7 @@ def _shown(self:Animator, portrait):
     if self.avct_portrait == 'own': return portrait.feature_map, portrait.pose
     return self.speaker['feature_map'][None].to(self.device), self.speaker['pose']
 
-# %% ../nbs/41_animate.ipynb #1a0ed302
+# %% ../nbs/41_animate.ipynb #25291f70
 @dataclass(repr=False)
 class Motion:
     "What a voice does to a portrait, before any picture is made."
@@ -333,12 +334,12 @@ class Motion:
     def __len__(self): return len(self.poses)
     def __repr__(self): return f"Motion({len(self)} frames for {len(self.wav)/self.sr:.2f} s, phonemes by {getattr(self.timeline, 'source', '?')})"
 
-# %% ../nbs/41_animate.ipynb #ed3228f3
+# %% ../nbs/41_animate.ipynb #2d1600d2
 def frames_for(n_samples:int, sr:int) -> int:
     "Frames of a video that covers all samples."
     return max(1, math.ceil(n_samples*FPS/sr - 1e-6))
 
-# %% ../nbs/41_animate.ipynb #290b9568
+# %% ../nbs/41_animate.ipynb #dc33f467
 @patch
 def _phonemes(self:Animator, wav, sr, text, phonemes):
     "The timeline given, read or recognised."
@@ -347,7 +348,7 @@ def _phonemes(self:Animator, wav, sr, text, phonemes):
     if text is not None: raise TalkfaceError("text and phonemes were both given; the phonemes say already what is spoken, so leave the text out")
     return ph.PhonemeTimeline.load(phonemes) if isinstance(phonemes, (str, Path)) else phonemes
 
-# %% ../nbs/41_animate.ipynb #5e4fe10d
+# %% ../nbs/41_animate.ipynb #8e86960d
 def _sound(audio, sr, stereo):
     "The sound as (wav, 16000); `stereo` 'released' chooses a channel of an array as the authors' script does."
     from talkface.audio_features import mono
@@ -357,7 +358,7 @@ def _sound(audio, sr, stereo):
     if stereo == 'released' and np.ndim(audio) == 2: audio = mono(audio, stereo)
     return read_audio((audio, sr or 16000))
 
-# %% ../nbs/41_animate.ipynb #9f8a696e
+# %% ../nbs/41_animate.ipynb #e02356f0
 def _tracker(f0):
     "The pitch tracker wanted, or ours with a warning where Harvest is wanted and not installed."
     from talkface.audio_features import has_harvest
@@ -365,7 +366,7 @@ def _tracker(f0):
     warnings.warn("these weights expect pitch from WORLD's Harvest (pip install pyworld), which is not installed; our own tracker is used instead")
     return 'yin'
 
-# %% ../nbs/41_animate.ipynb #c6b37fb3
+# %% ../nbs/41_animate.ipynb #7ab93018
 @patch
 def motion(self:Animator,
            portrait,         # a `Portrait`
@@ -388,7 +389,7 @@ def motion(self:Animator,
     kp = self._transfer(portrait, self._driving(labels, poses-portrait.pose+first, features, seen), first, seen, features)
     return Motion(kp, poses, timeline, features, wav, sr, max(len(features), frames_for(len(wav), sr)))
 
-# %% ../nbs/41_animate.ipynb #d8b80ae3
+# %% ../nbs/41_animate.ipynb #4e230a16
 @patch
 def plot(self:Motion):
     "Vertical motion of the key points over the phonemes, and the rotation of the head."
@@ -402,7 +403,7 @@ def plot(self:Motion):
     ax[1].set(ylabel='head, degrees', xlabel='s'); ax[1].legend(ncol=3, fontsize=6)
     f.tight_layout(); return f
 
-# %% ../nbs/41_animate.ipynb #b0c2f51c
+# %% ../nbs/41_animate.ipynb #1e6bccff
 @patch
 def render(self:Animator,
            portrait,    # a `Portrait`
@@ -421,7 +422,7 @@ def render(self:Animator,
             y = (y*255+half).clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
         for f in y: yield enlarge(f, size or self.size)
 
-# %% ../nbs/41_animate.ipynb #86aec2e5
+# %% ../nbs/41_animate.ipynb #721c5107
 def ahead(it,   # any iterable
           n=16  # how many may wait
          ):
@@ -449,7 +450,7 @@ def ahead(it,   # any iterable
             yield x
     finally: left.set(); t.join()
 
-# %% ../nbs/41_animate.ipynb #98918b42
+# %% ../nbs/41_animate.ipynb #ba76b20e
 @patch
 def frames(self:Animator, portrait, motion, size=None):
     "All frames of the video, the last one held to the end of the sound; with a progress bar."
@@ -457,7 +458,7 @@ def frames(self:Animator, portrait, motion, size=None):
     for last in progress(ahead(self.render(portrait, motion, size)), total=len(motion), desc='frames'): yield last
     for _ in range(motion.n_frames-len(motion)): yield last
 
-# %% ../nbs/41_animate.ipynb #4bedfafd
+# %% ../nbs/41_animate.ipynb #a2247ee3
 SIDE = 256, (32, 4096)   # default side of the frames, and what is sensible
 
 def _side(size):
@@ -482,7 +483,7 @@ def __call__(self:Animator,
     portrait, motion = self._prepare(image, audio, text, phonemes, pose, seed, **kw)
     return Clip(np.stack(list(self.frames(portrait, motion, size))), motion.wav, FPS, motion.sr)
 
-# %% ../nbs/41_animate.ipynb #fb5895bb
+# %% ../nbs/41_animate.ipynb #8e634f7c
 @patch
 def _prepare(self:Animator, image, audio, text=None, phonemes=None, pose=None, seed=0, **kw):
     "The `Portrait` and the `Motion` of a job."
@@ -490,7 +491,7 @@ def _prepare(self:Animator, image, audio, text=None, phonemes=None, pose=None, s
     portrait = image if isinstance(image, Portrait) else self.portrait(image)
     return portrait, audio if isinstance(audio, Motion) else self.motion(portrait, audio, text, phonemes, pose, **kw)
 
-# %% ../nbs/41_animate.ipynb #a7df1f68
+# %% ../nbs/41_animate.ipynb #4160a476
 @patch
 def stream(self:Animator,
            image,    # as in `animator(image, audio)`
@@ -504,7 +505,7 @@ def stream(self:Animator,
     for c in chunks: yield from s.push(c)
     yield from s.finish()
 
-# %% ../nbs/41_animate.ipynb #34a1dd63
+# %% ../nbs/41_animate.ipynb #f7f1f3c1
 class _Dry(Exception): "Raised to leave a trial write."
 
 def check_output(path,      # where a video shall go
@@ -524,7 +525,7 @@ def check_output(path,      # where a video shall go
             raise TalkfaceError(f"{path} is an input as well as the output; choose another name")
     return path
 
-# %% ../nbs/41_animate.ipynb #129c17d5
+# %% ../nbs/41_animate.ipynb #bda76d30
 def heard(audio,       # what the user gave
           motion,      # the `Motion` made of it
           longest=600  # seconds
@@ -535,7 +536,16 @@ def heard(audio,       # what the user gave
     with av.open(str(audio)) as f: rate = min(f.streams.audio[0].rate, 48000)
     return read_audio(audio, rate) if rate > motion.sr else (motion.wav, motion.sr)
 
-# %% ../nbs/41_animate.ipynb #5a88b5f7
+# %% ../nbs/41_animate.ipynb #15f4a9b3
+def lasts(path # of a sound or video
+         ) -> float:
+    "Seconds, as the file itself says; 0 where it does not."
+    import av
+    try:
+        with av.open(str(path)) as f: return (f.duration or 0)/av.time_base
+    except (av.error.FFmpegError, ValueError, OSError): return 0.
+
+# %% ../nbs/41_animate.ipynb #5bc663a5
 @patch
 def save(self:Animator,
          image, audio,  # as in `animator(image, audio)`
@@ -543,16 +553,22 @@ def save(self:Animator,
          text=None, phonemes=None, pose=None, seed=0,
          size=None,     # side of the frames, default 256
          crf=18,        # quality of the video, see `VideoWriter`
+         longest=300.,  # seconds of a file that are heard as one clip; a longer one goes through a stream
          **kw) -> Motion:
-    "Write the speaking portrait to `out`, frame by frame; returns its `Motion`."
+    "Write the speaking portrait to `out`, frame by frame; returns its `Motion` (of a longer file one without frames)."
     out, size = check_output(out, (image, audio)), _side(size)
+    if text is None and isinstance(audio, (str, Path)) and lasts(audio) > longest:
+        from talkface.streaming import save_long
+        seed_everything(seed)
+        n = save_long(self, image, audio, out, phonemes, pose, size, crf, **kw)
+        return Motion({}, np.zeros((0, 6)), None, np.zeros((0, 4, 41), np.float32), np.zeros(0, np.float32), 16000, n)
     portrait, motion = self._prepare(image, audio, text, phonemes, pose, seed, **kw)
     wav, sr = heard(audio, motion)
     with VideoWriter(out, (size, size), FPS, wav, sr, crf) as f:
         for frame in self.frames(portrait, motion, size): f.write(frame)
     return motion
 
-# %% ../nbs/41_animate.ipynb #6cc32f2c
+# %% ../nbs/41_animate.ipynb #b9419056
 COMMANDS = dict(stream=('streaming', 'make a portrait speak while the sound is still coming'),
     prepare=('corpus', 'turn videos into a training corpus'),
     train=('train', 'train on your own speaker'),
@@ -570,7 +586,7 @@ def add_commands(sub,       # what `ArgumentParser.add_subparsers()` returned
         if add is not None: add(sub)
         elif only not in (None, name): sub.add_parser(name, help=text)
 
-# %% ../nbs/41_animate.ipynb #bb6ea6fa
+# %% ../nbs/41_animate.ipynb #7e9c3b51
 def parser(only=None # the command that is wanted; None: all of them
           ):
     "The command line's arguments."
@@ -598,7 +614,7 @@ def parser(only=None # the command that is wanted; None: all of them
     add_commands(sub, only)
     return p
 
-# %% ../nbs/41_animate.ipynb #34738f71
+# %% ../nbs/41_animate.ipynb #bc7ab34c
 def _told(text):
     "What is said: the string itself, or the content of the file of that name."
     try: is_file = len(text) < 1024 and Path(text).is_file()
@@ -623,7 +639,7 @@ def _animate(args):
     m = animator.save(image, audio, out, text, args.phonemes, args.pose, args.seed, size)
     print(f"{out.absolute()}: {m.n_frames} frames of {size}x{size}, {m.n_frames/FPS:.2f} s, made in {time.time()-t0:.1f} s")
 
-# %% ../nbs/41_animate.ipynb #7fe580fc
+# %% ../nbs/41_animate.ipynb #c4d486d3
 @contextmanager
 def _manners():
     "While a command runs: stop politely on SIGTERM, tell warnings without code."
@@ -637,7 +653,7 @@ def _manners():
         warnings.showwarning = old
         if was is not None: signal.signal(signal.SIGTERM, was)
 
-# %% ../nbs/41_animate.ipynb #ccc749a8
+# %% ../nbs/41_animate.ipynb #e529fe54
 def main(argv=None # arguments; None takes the process's
         ) -> int:
     "The command `talkface`: 0 when all went well, 2 for a mistake of the user, 130 for Ctrl-C, 1 for a fault of ours."
@@ -659,6 +675,6 @@ def main(argv=None # arguments; None takes the process's
         say(f"a fault inside talkface, not yours ({type(e).__name__}: {' '.join(str(e).split())[:200]}); run it again with TALKFACE_DEBUG=1 to see where")
         return 1
 
-# %% ../nbs/41_animate.ipynb #06063679
+# %% ../nbs/41_animate.ipynb #39928586
 #| eval: false
 if __name__ == '__main__': sys.exit(main())
