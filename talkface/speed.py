@@ -6,15 +6,15 @@
 __all__ = ['timed', 'matrix_rate', 'bandwidth', 'processor', 'machine', 'in_order', 'Ours', 'full_size', 'inputs', 'networks',
            'minute', 'stages', 'peak_memory', 'live', 'bench', 'report', 'add_bench_args', 'run_bench']
 
-# %% ../nbs/53_speed.ipynb #8785fc11
+# %% ../nbs/53_speed.ipynb #97c12e7b
 import json, os, sys, time
 from pathlib import Path
 
-# %% ../nbs/53_speed.ipynb #b087f137
+# %% ../nbs/53_speed.ipynb #37262a84
 import numpy as np
 from .core import TalkfaceError, asset, get_device, preset, seed_everything, writing
 
-# %% ../nbs/53_speed.ipynb #75c96733
+# %% ../nbs/53_speed.ipynb #edbd8cb5
 def timed(f,              # what to do
           device='cpu',   # where it runs
           runs=3,         # that count
@@ -28,7 +28,7 @@ def timed(f,              # what to do
         wait(); t = time.perf_counter(); f(); wait(); out.append(time.perf_counter()-t)
     return float(np.median(out[warm:]))
 
-# %% ../nbs/53_speed.ipynb #1c453f96
+# %% ../nbs/53_speed.ipynb #67a06a3f
 def matrix_rate(dtype, device='cpu', n=None):
     "MACs a second of a square matrix product, the best of a few."
     import torch
@@ -42,7 +42,7 @@ def bandwidth(device='cpu', mb=None):
     a = torch.ones((mb or (128 if str(device) == 'cpu' else 2048))*2**18, device=device); b = torch.empty_like(a)
     return 2*a.numel()*4/min(timed(lambda: b.copy_(a), device, 1) for _ in range(3))
 
-# %% ../nbs/53_speed.ipynb #024c5bb0
+# %% ../nbs/53_speed.ipynb #3dfa74e1
 def processor():
     "Its name, as the system tells it."
     import platform
@@ -60,7 +60,7 @@ def machine(device='cpu') -> dict:
     return dict(device=str(device), name=name, threads=torch.get_num_threads(), cores=os.cpu_count(), torch=torch.__version__,
                 load=os.getloadavg()[0] if hasattr(os, 'getloadavg') else None, rates=rates, bandwidth=bandwidth(device)/1e9)
 
-# %% ../nbs/53_speed.ipynb #9bef2480
+# %% ../nbs/53_speed.ipynb #2cc7b69a
 def in_order(nets,                       # dict with kp_detector, generator, ph2kp, as trained
              source,                     # portrait (1,3,S,S)
              ph, maps, audio):           # one window: (11,), (11,1,256,256), (11,4,41)
@@ -72,7 +72,7 @@ def in_order(nets,                       # dict with kp_detector, generator, ph2
         d = nets['ph2kp'](ph[None], maps[None], audio[None], kp['feature_map'])
         return nets['generator'](source, relative_motion(kp, d, d), kp)['prediction']
 
-# %% ../nbs/53_speed.ipynb #47291d68
+# %% ../nbs/53_speed.ipynb #18bb02aa
 class Ours:
     "The same networks for use: everything of the portrait once, every frame once, in batches."
     def __init__(self, nets, source, dtype):
@@ -94,7 +94,7 @@ class Ours:
         import torch
         with torch.inference_mode(): return self.renderer(self.source, kp, self.kp, self.encoded)
 
-# %% ../nbs/53_speed.ipynb #3218332b
+# %% ../nbs/53_speed.ipynb #faba4910
 def full_size(seed=0, device='cpu') -> dict:
     "Networks of the papers' sizes (256x256) with random weights."
     from talkface.avct import AVCT
@@ -103,7 +103,7 @@ def full_size(seed=0, device='cpu') -> dict:
     nets = dict(kp_detector=KPDetector(), generator=OcclusionAwareGenerator(dense_motion_params={}), ph2kp=AVCT())
     return {n: m.to(device).eval().requires_grad_(False) for n, m in nets.items()}
 
-# %% ../nbs/53_speed.ipynb #bf9e2259
+# %% ../nbs/53_speed.ipynb #fa6fd449
 def inputs(n, fr=None, device='cpu', seed=0):
     "Phones (n,), pose maps (n,1,256,256) and sound (n,4,41) to compute with."
     import torch
@@ -111,7 +111,7 @@ def inputs(n, fr=None, device='cpu', seed=0):
     r = np.random.default_rng(seed); h = np.array([0, 0, 0, 0, 0, 250])+r.normal(0, .02, (n, 6))
     return (torch.as_tensor(r.integers(0, 41, n)).to(device), torch.as_tensor(pose_map(h)).to(device), torch.as_tensor(r.normal(0, 1, (n, 4, 41)).astype(np.float32)).to(device))
 
-# %% ../nbs/53_speed.ipynb #0f65082a
+# %% ../nbs/53_speed.ipynb #b6346bbc
 def networks(nets,            # dict of the networks as trained
              size,            # side of the picture
              device='cpu',
@@ -143,14 +143,14 @@ def networks(nets,            # dict of the networks as trained
     for r in out['ours'].values(): r['ratio'] = out['order']['ms']/r['ms']; r['fps'] = 1e3/r['ms']
     return out
 
-# %% ../nbs/53_speed.ipynb #b7fe9dbf
+# %% ../nbs/53_speed.ipynb #78ee7e17
 def minute(seconds):
     "The bundled sentence, as often as it fits: (wav, how often, its text)."
     from talkface.media import read_audio
     wav, sr = read_audio(asset('sentence.wav')); k = max(1, round(seconds*sr/len(wav)))
     return np.tile(wav, k), k, asset('sentence.txt').read_text()
 
-# %% ../nbs/53_speed.ipynb #02109b1e
+# %% ../nbs/53_speed.ipynb #05fd28e1
 def stages(animator,     # an `Animator`
            folder,       # for the video
            seconds=60.   # of speech
@@ -170,20 +170,22 @@ def stages(animator,     # an `Animator`
         return line
     me = took('portrait, once', lambda: animator.portrait(asset('portrait.png')))
     animator(me, wav[:8000], pose='still', phonemes=recognize(wav[:len(wav)//k], text=text))     # weights are rewritten, caches filled
+    t = time.perf_counter(); animator.save(me, wav, Path(folder)/'whole.mp4', phonemes=align()); whole, peak = time.perf_counter()-t, peak_memory()
     f = took('features', lambda: acoustic_features(wav, f0='yin'))
     line = took('phonemes', align)
     h = took('head', lambda: animator.poses(me, f))
     p = animator.switches; seen, first = animator._shown(me)
     d = took('AVCT', lambda: animator._driving(line.labels(len(f), p.label, p.phone_shift_ms), h-me.pose+first, f, seen))
     kp = animator._transfer(me, d, first, seen, f)
+    few = min(len(f), 400); kp = {k: v[:few] for k, v in kp.items()}
     pics = took('renderer', lambda: list(animator.render(me, kp)))
     pics = took('enlarging', lambda: [A.enlarge(x, 256) for x in pics])
     def encode():
         with VideoWriter(Path(folder)/'stages.mp4', 256, 25., wav) as v:
             for x in pics: v.write(x)
-    took('encoding', encode); del pics
-    t = time.perf_counter(); animator.save(me, wav, Path(folder)/'whole.mp4', phonemes=align()); whole = time.perf_counter()-t
-    return dict(frames=n, seconds=len(wav)/16000, fast=animator.fast, stages=out, ms={s: 1e3*v/n for s, v in out.items() if s != 'portrait, once'}, whole=whole, fps=n/whole, peak_mb=peak_memory())
+    took('encoding', encode)
+    ms = {s: 1e3*v/(few if s in ('renderer', 'enlarging', 'encoding') else n) for s, v in out.items() if s != 'portrait, once'}
+    return dict(frames=n, seconds=len(wav)/16000, fast=animator.fast, portrait_s=out['portrait, once'], ms=ms, whole=whole, fps=n/whole, peak_mb=peak)
 
 def peak_memory():
     "MB that this process has needed at most, or None where the system does not tell."
@@ -191,7 +193,7 @@ def peak_memory():
     except ImportError: return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1024 if sys.platform != 'darwin' else 2**20)
 
-# %% ../nbs/53_speed.ipynb #038e67ef
+# %% ../nbs/53_speed.ipynb #9642e430
 def live(animator, seconds=6., drop=640) -> dict:
     "Milliseconds of computing for every drop: median, 95 % and worst; and the whole delay after a frame's end."
     from talkface.streaming import Stream
@@ -202,7 +204,7 @@ def live(animator, seconds=6., drop=640) -> dict:
     ms = np.array(ms[12:])
     return dict(median_ms=float(np.median(ms)), p95_ms=float(np.quantile(ms, .95)), worst_ms=float(ms.max()), delay_ms=215+1e3*drop/16000+float(np.quantile(ms, .95)))
 
-# %% ../nbs/53_speed.ipynb #752e5b4e
+# %% ../nbs/53_speed.ipynb #56194e1b
 def bench(device=None,    # 'cpu', 'cuda'; None takes a GPU when there is one
           weights=None,   # of the whole system; None: the bundled ones
           quick=False,    # under 90 s
@@ -228,7 +230,7 @@ def bench(device=None,    # 'cpu', 'cuda'; None takes a GPU when there is one
         r['peak_mb_full'] = peak_memory()
     return r
 
-# %% ../nbs/53_speed.ipynb #2d68b78c
+# %% ../nbs/53_speed.ipynb #19d55acd
 def report(r # of `bench`
           ) -> str:
     "The measurements as lines of text."
@@ -246,7 +248,7 @@ def report(r # of `bench`
         out += ['']
     return '\n'.join(out)
 
-# %% ../nbs/53_speed.ipynb #e1fd26d3
+# %% ../nbs/53_speed.ipynb #53e0f704
 def add_bench_args(sub # what `ArgumentParser.add_subparsers()` returned
                   ):
     "Add the sub-command `bench`."
