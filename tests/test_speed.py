@@ -161,7 +161,7 @@ MEMORY = """
 import resource, sys, numpy as np, toy
 from talkface.animate import Animator
 from talkface.core import asset
-weights, folder, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+weights, folder, seconds, longest = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
 import talkface.phonemes as ph, functools
 ph.recognize = functools.partial(ph.recognize, method='allphone')     # words take longer
 an = Animator.from_pretrained(weights, 'cpu')
@@ -171,21 +171,32 @@ import wave
 with wave.open(f'{folder}/{seconds}.wav', 'wb') as f:
     f.setnchannels(1); f.setsampwidth(2); f.setframerate(16000)
     for _ in range(seconds//10): f.writeframes((x*32767).astype('<i2').tobytes())
-m = an.save(me, f'{folder}/{seconds}.wav', f'{folder}/{seconds}.mp4', longest=5., size=64)
+m = an.save(me, f'{folder}/{seconds}.wav', f'{folder}/{seconds}.mp4', longest=longest, size=64)
 assert m.n_frames == 25*seconds, m.n_frames
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)
 """
 
-def test_memory_of_long_files(files, tmp_path):
-    "A sound four times as long needs what the short one needs, within a tenth, phones, head and all."
+def peaks(files, folder, seconds, longest):
+    "Peak memory in MB of processes that animate so many seconds."
     env = {**os.environ, 'PYTHONPATH': str(Path(__file__).parent), 'OMP_NUM_THREADS': '1'}
     peak = {}
-    for s in (20, 80):
-        r = subprocess.run([sys.executable, '-c', MEMORY, files['weights'], tmp_path, str(s)], capture_output=True, text=True, env=env)
+    for s in seconds:
+        r = subprocess.run([sys.executable, '-c', MEMORY, files['weights'], folder, str(s), str(longest)], capture_output=True, text=True, env=env)
         assert r.returncode == 0, r.stderr
         peak[s] = float(r.stdout)
     print(peak)
+    return peak
+
+def test_memory_of_long_files(files, tmp_path):
+    "A sound four times as long needs what the short one needs, within a tenth, phones, head and all."
+    peak = peaks(files, tmp_path, (20, 80), 5)
     assert peak[80] < 1.1*peak[20], peak
+
+@pytest.mark.skipif(not os.environ.get('TALKFACE_HOUR'), reason='TALKFACE_HOUR is not set: an hour of sound takes ten minutes')
+def test_memory_of_an_hour(files, tmp_path):
+    "An hour, streamed, against a minute as one clip."
+    peak = peaks(files, tmp_path, (60, 3600), 300)
+    assert peak[3600] < 1.1*peak[60], peak
 
 # ---- many
 
