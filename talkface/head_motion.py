@@ -9,7 +9,7 @@ __all__ = ['POSE_RANGES', 'HEAD_WEIGHTS', 'POSE_NAMES', 'POSE_UNITS', 'normalize
            'motion_unit', 'join_tracks', 'shape_curves', 'join_clips', 'CurveCritic', 'posture', 'HeadLoss',
            'CriticLoss', 'HeadStage', 'predict_clips', 'motion_numbers', 'motion_figure']
 
-# %% ../nbs/31_head_motion.ipynb #1770ff1a
+# %% ../nbs/31_head_motion.ipynb #7fcc699c
 import numpy as np
 import torch
 from torch import nn
@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from .training import Stage
 
-# %% ../nbs/31_head_motion.ipynb #db748008
+# %% ../nbs/31_head_motion.ipynb #2cb3128e
 POSE_RANGES = dict(
     avct=((-.6,-.6,-.6,-128,-128,128), (.6,.6,.6,128,128,384)),
     audio2head=((-.639,-.501,-.47,-102.6,-32.5,184.6), (.411,.547,.433,159.1,116.5,376.5)))
 
-# %% ../nbs/31_head_motion.ipynb #81fb0fee
+# %% ../nbs/31_head_motion.ipynb #8f31a1f6
 def _range(h, ranges):
     "Lowest and highest pose of a table, as the kind of array `h` is."
     if ranges not in POSE_RANGES: raise ValueError(f'ranges={ranges!r} is none of {", ".join(POSE_RANGES)}.')
@@ -31,21 +31,21 @@ def _range(h, ranges):
     dt = np.result_type(np.asarray(h).dtype, np.float32)
     return np.asarray(lo, dt), np.asarray(hi, dt)
 
-# %% ../nbs/31_head_motion.ipynb #7a9f77ce
+# %% ../nbs/31_head_motion.ipynb #bf1ce822
 def normalize_pose(h, # (...,6) rad and mm
                    ranges='avct'): # 'avct' or 'audio2head'
     "Pose to about [-1,1]; values outside the table are not clipped."
     lo, hi = _range(h, ranges)
     return (h-lo)/(hi-lo)*2-1
 
-# %% ../nbs/31_head_motion.ipynb #75ea73e1
+# %% ../nbs/31_head_motion.ipynb #94c0e16d
 def denormalize_pose(x, # (...,6) about [-1,1]
                      ranges='avct'): # 'avct' or 'audio2head'
     "The inverse of `normalize_pose`: rad and mm."
     lo, hi = _range(x, ranges)
     return (x+1)/2*(hi-lo)+lo
 
-# %% ../nbs/31_head_motion.ipynb #1d8e7b4f
+# %% ../nbs/31_head_motion.ipynb #07e07cf1
 class BasicBlock(nn.Module):
     "Two 3x3 convolutions with a shortcut; a `stride` of 2 halves the picture."
     def __init__(self, cin, cout, stride=1):
@@ -58,7 +58,7 @@ class BasicBlock(nn.Module):
         s = x if self.downsample is None else self.downsample(x)
         return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + s)
 
-# %% ../nbs/31_head_motion.ipynb #40b9d3fb
+# %% ../nbs/31_head_motion.ipynb #7a7e030b
 class ResNet(nn.Module):
     "Picture (N,C,h,w) to a vector (N,out); `width` and `layers` set the size."
     def __init__(self, channels=1, out=256, width=64, layers=(3,4,6,3)):
@@ -77,13 +77,13 @@ class ResNet(nn.Module):
         for i in range(self.n): x = getattr(self, f'layer{i+1}')(x)
         return self.fc(x.mean((2,3)))
 
-# %% ../nbs/31_head_motion.ipynb #b7b8a37b
+# %% ../nbs/31_head_motion.ipynb #83eb03ec
 class ImageEncoder(nn.Module):
     "A `ResNet` under the name `resnet`, as the checkpoints have it."
     def __init__(self, **kw): super().__init__(); self.resnet = ResNet(**kw)
     def forward(self, x): return self.resnet(x)
 
-# %% ../nbs/31_head_motion.ipynb #db981487
+# %% ../nbs/31_head_motion.ipynb #800c0912
 class HeadMotionPredictor(nn.Module):
     "E_h. One image channel: the pose map (AVCT); three: the RGB portrait in [0,1] (Audio2Head)."
     def __init__(self, 
@@ -103,14 +103,14 @@ class HeadMotionPredictor(nn.Module):
         self.lstm = nn.LSTM(2*hidden, hidden, 2, batch_first=True)
         self.output = nn.Linear(hidden, 6)
 
-# %% ../nbs/31_head_motion.ipynb #043b3494
+# %% ../nbs/31_head_motion.ipynb #b9f74159
 @patch
 def embed_image(self:HeadMotionPredictor, image): 
     "The first state (B,hidden) of pose maps or portraits (B,C,256,256)."
     if image.shape[1] != self.image_channels: raise ValueError(f'This model reads {self.image_channels} image channels, not {image.shape[1]}.')
     return (self.em_pose if self.image_channels == 1 else self.em_img)(image)
 
-# %% ../nbs/31_head_motion.ipynb #92b5b4af
+# %% ../nbs/31_head_motion.ipynb #41f6404e
 @patch
 def embed_audio(self:HeadMotionPredictor, audio, batch=256):
     "Embeddings (B,T,hidden) of acoustic features (B,T,4,41)."
@@ -118,7 +118,7 @@ def embed_audio(self:HeadMotionPredictor, audio, batch=256):
     a = audio.flatten(0,1)[:,None]
     return torch.cat([self.em_audio(a[i:i+batch]) for i in range(0, len(a), batch)]).unflatten(0, audio.shape[:2])
 
-# %% ../nbs/31_head_motion.ipynb #af768ba6
+# %% ../nbs/31_head_motion.ipynb #46962740
 @patch
 def forward(self:HeadMotionPredictor, 
             audio, # acoustic features (B,T,4,41)
@@ -127,7 +127,7 @@ def forward(self:HeadMotionPredictor,
     a = self.embed_audio(audio, len(audio)*audio.shape[1] if self.training else 256)
     return self.unroll(a, self.embed_image(image))
 
-# %% ../nbs/31_head_motion.ipynb #1a036d63
+# %% ../nbs/31_head_motion.ipynb #761a1fb6
 @patch
 def unroll(self:HeadMotionPredictor, 
            a, # embeddings of the sound (B,T,hidden)
@@ -135,7 +135,7 @@ def unroll(self:HeadMotionPredictor,
     "The LSTM's course: (B,T+1,6). Never in 16 bits, whose steps near 1 would be tenths of a degree."
     with torch.autocast(a.device.type, enabled=False): return self._unroll(a.to(self.output.weight), y.to(self.output.weight))
 
-# %% ../nbs/31_head_motion.ipynb #79f74b2a
+# %% ../nbs/31_head_motion.ipynb #feb70cbb
 @patch
 def _unroll(self:HeadMotionPredictor, a, y):
     rows, zero = [], y.new_zeros(len(y), self.hidden); lower = upper = (zero, zero)
@@ -147,7 +147,7 @@ def _unroll(self:HeadMotionPredictor, a, y):
         y = upper[0]
     return self.output(torch.stack([*rows, y], 1))
 
-# %% ../nbs/31_head_motion.ipynb #14d6a9bf
+# %% ../nbs/31_head_motion.ipynb #ef8dc475
 def anchor_poses(poses, # (T,6) rad and mm
                  first_pose, # (6,) where the first frame shall be
                  amplitude=1., # factor on the motion; 0 is a still head
@@ -158,7 +158,7 @@ def anchor_poses(poses, # (T,6) rad and mm
     fade = .5-.5*np.cos(np.pi*np.clip(np.arange(len(poses))/ease, 0, 1))
     return first + amplitude*fade[:,None]*(poses-np.median(poses, 0))
 
-# %% ../nbs/31_head_motion.ipynb #884f97f3
+# %% ../nbs/31_head_motion.ipynb #5407afa0
 @torch.no_grad()
 def predict_poses(model, # a `HeadMotionPredictor`
                   features, # acoustic features (T,4,41)
@@ -184,12 +184,12 @@ def predict_poses(model, # a `HeadMotionPredictor`
     if anchor: return anchor_poses(out, first_pose, amplitude, ease)
     return out
 
-# %% ../nbs/31_head_motion.ipynb #048e258c
+# %% ../nbs/31_head_motion.ipynb #85fac3aa
 def still_poses(first_pose, T:int):
     "The same pose T times: (T,6)."
     return np.tile(np.asarray(first_pose, np.float64), (T,1))
 
-# %% ../nbs/31_head_motion.ipynb #9b686252
+# %% ../nbs/31_head_motion.ipynb #9901ef05
 def follow_track(track, # (N,6) poses of another head, or of this one in another clip
                  first_pose, # (6,)
                  T:int, # frames wanted
@@ -200,7 +200,7 @@ def follow_track(track, # (N,6) poses of another head, or of this one in another
     there_and_back = np.r_[0:len(track), len(track)-2:0:-1] if len(track) > 1 else np.zeros(1, int)
     return anchor_poses(track[np.resize(there_and_back, T)], first_pose, amplitude)
 
-# %% ../nbs/31_head_motion.ipynb #b30560c5
+# %% ../nbs/31_head_motion.ipynb #f52c1873
 def smooth_poses(poses, # (T,6)
                  median=5, # window of the median
                  window=9, # window of the parabola
@@ -214,7 +214,7 @@ def smooth_poses(poses, # (T,6)
     fit = np.linalg.pinv(np.stack([t**0, t, t**2], 1).astype(float))[0]      # value of the parabola in the middle
     return view(x, window) @ fit
 
-# %% ../nbs/31_head_motion.ipynb #4c822ca5
+# %% ../nbs/31_head_motion.ipynb #56e3135a
 def ssim_curves(x, # (B,T,D)
                 y, # (B,T,D)
                 c1=.01**2, # keeps the level's quotient finite
@@ -226,7 +226,7 @@ def ssim_curves(x, # (B,T,D)
     mx, my = mx[:,0], my[:,0]
     return (2*mx*my+c1)*(2*cov+c2) / ((mx**2+my**2+c1)*(vx+vy+c2))
 
-# %% ../nbs/31_head_motion.ipynb #eb1b5e5c
+# %% ../nbs/31_head_motion.ipynb #0e3f9421
 def head_motion_loss(raw, # (B,T+1,6) of the model
                      target, # (B,T,6) normalised poses
                      first, # (B,6) normalised pose that the model was given
@@ -241,7 +241,7 @@ def head_motion_loss(raw, # (B,T+1,6) of the model
     main = 1-ssim_curves(pred, target).mean() if loss == 'ssim' else F.l1_loss(pred, target)
     return main + first_weight*F.l1_loss(raw[:,0], first) + speed_weight*F.l1_loss(pred.diff(dim=1), target.diff(dim=1))
 
-# %% ../nbs/31_head_motion.ipynb #0c6c3df1
+# %% ../nbs/31_head_motion.ipynb #eacb895f
 def sample_clips(clips, # list of (features (T,4,41), poses (T,6) rad and mm)
                  batch, # windows
                  length, # frames of a window; shortened to the shortest clip
@@ -257,7 +257,7 @@ def sample_clips(clips, # list of (features (T,4,41), poses (T,6) rad and mm)
     feats, poses = np.stack(feats).astype(np.float32), np.stack(poses).astype(np.float64)
     return torch.from_numpy(feats), torch.as_tensor(pose_map(poses[:,0])), torch.from_numpy(normalize_pose(poses, ranges)).float()
 
-# %% ../nbs/31_head_motion.ipynb #598bb544
+# %% ../nbs/31_head_motion.ipynb #9cb447ab
 def train_head_motion(model, # a `HeadMotionPredictor` with one image channel, on its device
                       clips, # list of (features (T,4,41), poses (T,6))
                       steps=1000,
@@ -279,13 +279,13 @@ def train_head_motion(model, # a `HeadMotionPredictor` with one image channel, o
     model.eval()
     return hist
 
-# %% ../nbs/31_head_motion.ipynb #89adca01
+# %% ../nbs/31_head_motion.ipynb #841d09f9
 def motion_unit(tracks, # list of (T,6) poses, rad and mm
                 ranges='avct'):
     "Spread of each pose number within a clip, on the scale of `normalize_pose`, at least a tenth of a degree: (6,)."
     return np.sqrt(np.mean([normalize_pose(np.asarray(p, np.float64), ranges).var(0) for p in tracks], 0)).clip(.003)
 
-# %% ../nbs/31_head_motion.ipynb #03afb709
+# %% ../nbs/31_head_motion.ipynb #e7d795fd
 def join_tracks(tracks, # list of (T_i,6)
                 fade=8): # frames on each side of a seam that share its jump
     "One long track: every part laid around the first one's mean, jumps at the seams spread out."
@@ -296,7 +296,7 @@ def join_tracks(tracks, # list of (T_i,6)
         a[len(a)-n:] += ramp*jump; b[:n] -= ramp[::-1]*jump
     return np.concatenate(out)
 
-# %% ../nbs/31_head_motion.ipynb #92e51eba
+# %% ../nbs/31_head_motion.ipynb #93ad45aa
 def shape_curves(x, # (B,T,D)
                  y, # (B,T,D), in the speaker's unit
                  c=.01): # variance that does not count
@@ -304,13 +304,13 @@ def shape_curves(x, # (B,T,D)
     x, y = x-x.mean(1, keepdim=True), y-y.mean(1, keepdim=True)
     return (2*(x*y).mean(1)+c) / ((x*x).mean(1)+(y*y).mean(1)+c)
 
-# %% ../nbs/31_head_motion.ipynb #06f5132e
+# %% ../nbs/31_head_motion.ipynb #5f6da45a
 def join_clips(clips): # dicts: features, poses
     "Features (T,4,41) float32 and poses (T,6) of clips one after the other."
     n = [min(len(c['features']), len(c['poses'])) for c in clips]
     return np.concatenate([np.asarray(c['features'][:k], np.float32) for c, k in zip(clips, n)]), join_tracks([c['poses'][:k] for c, k in zip(clips, n)])
 
-# %% ../nbs/31_head_motion.ipynb #130dff9f
+# %% ../nbs/31_head_motion.ipynb #a732c757
 class CurveCritic(nn.Module):
     "Is this a real head? Curves (B,T,6) in the speaker's unit to (B,T') scores."
     def __init__(self, channels=64, layers=3):
@@ -324,12 +324,12 @@ class CurveCritic(nn.Module):
         for c in self.convs: x = F.leaky_relu(c(x), .2)
         return self.out(x)[:,0]
 
-# %% ../nbs/31_head_motion.ipynb #b55d3a63
+# %% ../nbs/31_head_motion.ipynb #e5ac6e3c
 def posture(error, beta=.02): # on the scale of `normalize_pose`; 0.02 are 0.7 degrees
     "L1 whose pull fades for errors below `beta`."
     return F.smooth_l1_loss(error, torch.zeros_like(error), beta=beta)
 
-# %% ../nbs/31_head_motion.ipynb #6437f364
+# %% ../nbs/31_head_motion.ipynb #b776820a
 class HeadLoss(nn.Module):
     "The turn of E_h: weighted terms of a batch, and its curves for the critic."
     def __init__(self, net, critic, unit, weights, pose_lag=0):
@@ -348,7 +348,7 @@ class HeadLoss(nn.Module):
             out['critic'] = w['critic']*((critic(x)-1)**2).mean()
         return out, dict(made, fake=x.detach(), real=y)
 
-# %% ../nbs/31_head_motion.ipynb #6ee4ee81
+# %% ../nbs/31_head_motion.ipynb #4684e640
 class CriticLoss(nn.Module):
     "The turn of the critic: 1 for the speaker's curves, 0 for those of E_h."
     def __init__(self, critic): super().__init__(); self.critic = critic
@@ -356,10 +356,10 @@ class CriticLoss(nn.Module):
         self.critic.requires_grad_(True)
         return dict(critic_real=.5*((self.critic(made['real'])-1)**2).mean(), critic_fake=.5*(self.critic(made['fake'])**2).mean()), made
 
-# %% ../nbs/31_head_motion.ipynb #f4e7c1ec
+# %% ../nbs/31_head_motion.ipynb #118d4ae7
 HEAD_WEIGHTS = dict(speed=.5, level=5., first=5., critic=0.)
 
-# %% ../nbs/31_head_motion.ipynb #38f37236
+# %% ../nbs/31_head_motion.ipynb #89d4b67f
 class HeadStage(Stage):
     "Trains E_h on a speaker's clips."
     name, ema = 'head', .99
@@ -390,7 +390,7 @@ class HeadStage(Stage):
             self.turns['critic'] = (CriticLoss(critic), torch.optim.Adam(critic.parameters(), lr, betas=(.5,.99)))
         self.centre()
 
-# %% ../nbs/31_head_motion.ipynb #7872caaf
+# %% ../nbs/31_head_motion.ipynb #7d0457bb
 @patch
 def sample(self:HeadStage, rng):
     "A window of joined clips, its posture shifted at random: features (L,4,41), map (1,256,256), target (L,6), first (6,)."
@@ -403,7 +403,7 @@ def sample(self:HeadStage, rng):
     y = normalize_pose(poses).astype(np.float32)
     return dict(features=feats[s:s+self.length], map=pose_map(poses[0]).astype(np.uint8), target=y, first=y[0])
 
-# %% ../nbs/31_head_motion.ipynb #af2a641c
+# %% ../nbs/31_head_motion.ipynb #202ad6db
 @patch
 @torch.no_grad()
 def centre(self:HeadStage, n=8):
@@ -413,7 +413,7 @@ def centre(self:HeadStage, n=8):
     p = net.output.bias; raw = net.train()(b['features'].to(p), b['map'].to(p))
     p += (b['target'].to(p)-raw[:,1:]).mean((0,1))
 
-# %% ../nbs/31_head_motion.ipynb #f3e409d3
+# %% ../nbs/31_head_motion.ipynb #1fb3a7eb
 @torch.no_grad()
 def predict_clips(net, clips, pose_lag=0, ranges='avct'):
     "Predictions (T,6) in rad and mm of several clips of equal length at once, as the network gives them."
@@ -423,7 +423,7 @@ def predict_clips(net, clips, pose_lag=0, ranges='avct'):
     raw = net(a, torch.as_tensor(pose_map(np.stack([c['poses'][0] for c in clips]))).to(p)).double().cpu().numpy()
     return denormalize_pose(raw[:,:-1] if pose_lag else raw[:,1:], ranges), denormalize_pose(raw[:,0], ranges)
 
-# %% ../nbs/31_head_motion.ipynb #a04f7e3d
+# %% ../nbs/31_head_motion.ipynb #5e973370
 POSE_NAMES, POSE_UNITS = ('Rx','Ry','Rz','Tx','Ty','Tz'), np.array([180/np.pi]*3+[1]*3)
 
 def motion_numbers(tracks): # list of (T,6), rad and mm
@@ -432,7 +432,7 @@ def motion_numbers(tracks): # list of (T,6), rad and mm
     return dict(std=np.median([t.std(0) for t in x], 0), range=np.median([np.subtract(*np.percentile(t, [95,5], 0)) for t in x], 0),
                 speed=np.median([np.sqrt((np.diff(t, axis=0)**2).mean(0))*25 for t in x], 0))
 
-# %% ../nbs/31_head_motion.ipynb #28ed5601
+# %% ../nbs/31_head_motion.ipynb #f3a59734
 @patch
 def scores(self:HeadStage):
     "Predicted over real spread and speed on validation clips, correlation, error of row 0, drift over a minute."
@@ -449,7 +449,7 @@ def scores(self:HeadStage):
     drift = self.drift(); out.update(drift_deg=drift[:3].max(), drift_mm=drift[3:].max())
     return {k: float(v) for k, v in out.items()}
 
-# %% ../nbs/31_head_motion.ipynb #9e106c21
+# %% ../nbs/31_head_motion.ipynb #9b29f035
 @patch
 def drift(self:HeadStage, seconds=60, ends=10):
     "How far the head has moved from the first `ends` seconds of a minute to the last: (6,), degrees and mm."
@@ -459,7 +459,7 @@ def drift(self:HeadStage, seconds=60, ends=10):
     change = lambda t: t[-ends*25:].mean(0)-t[:ends*25].mean(0)
     return np.abs(change(q)-change(p))*POSE_UNITS
 
-# %% ../nbs/31_head_motion.ipynb #2fe1134c
+# %% ../nbs/31_head_motion.ipynb #baefa019
 def motion_figure(real, pred, names=('speaker','E_h')):
     "Curves of one clip, and the distributions of motion and speed of all clips, side by side: a matplotlib figure."
     from matplotlib.figure import Figure
@@ -475,7 +475,7 @@ def motion_figure(real, pred, names=('speaker','E_h')):
     fig.legend([ax[2,0].lines[0], ax[2,0].lines[1]], names, loc='upper left', ncol=2); fig.tight_layout(rect=(0,0,1,.96))
     return fig
 
-# %% ../nbs/31_head_motion.ipynb #ba034f7d
+# %% ../nbs/31_head_motion.ipynb #02950241
 @patch
 def picture(self:HeadStage):
     "`motion_figure` of the validation clips as (H,W,3) uint8."
