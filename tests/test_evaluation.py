@@ -24,18 +24,19 @@ def run(*a, capsys=None):
     return main([str(x) for x in a]), *capsys.readouterr()
 
 def test_command(folders, tmp_path, monkeypatch, capsys):
+    w = toy.weights(tmp_path/'toy.safetensors')       # untrained, so that no face is found in what it renders
     monkeypatch.setenv('TALKFACE_CACHE', str(tmp_path/'cache'))
-    go = lambda: run('evaluate', folders/'same', folders/'late', '--against', folders/'real', '--out', tmp_path/'r', '--jobs', 2, '--size', 64, capsys=capsys)
+    go = lambda: run('evaluate', folders/'same', folders/'late', '--against', folders/'real', '--out', tmp_path/'r', '--jobs', 2, '--size', 64, '--ceiling', w, capsys=capsys)
     code, out, err = go()
     assert code == 0, err
     rep = json.loads((tmp_path/'r'/'report.json').read_text()); by = {t['system']: t for t in rep['table']}
     assert list(by)[:3] == ['real video', 'same', 'late'] and {'still image', 'other words'} <= set(by)
     assert by['late']['seeds'] == 2 and by['late']['psnr']['seed_sd'] is not None and by['same']['psnr']['mean'] > by['late']['psnr']['mean']
-    assert any('nobody' in n for n in rep['notes']) and any('bob' in n and 'same' in n for n in rep['notes']) and any('FID' in n for n in rep['notes'])
+    assert any('nobody' in n for n in rep['notes']) and any('bob' in n and 'same' in n for n in rep['notes']) and any('FID' in n for n in rep['notes']) and any('driven by the real video' in n or 'No ceiling' in n for n in rep['notes'])
     rows = list(csv.DictReader(open(tmp_path/'r'/'rows.csv', newline='')))
     assert len(rows) == len(rep['rows']) and 'report.html' in out
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path/'cache'/'evaluate').iterdir()}
-    assert len(kept) == 2+3+4 and go()[0] == 0
+    assert len(kept) == 2+3+4+2*any('driven' in n for n in rep['notes']) and go()[0] == 0
     assert kept == {p: p.stat().st_mtime_ns for p in (tmp_path/'cache'/'evaluate').iterdir()}       # nothing was measured again
     assert 'nan' not in (tmp_path/'r'/'report.json').read_text().lower().replace('banana', '')
 
@@ -52,13 +53,13 @@ def test_weights_on_a_corpus(tmp_path, monkeypatch, capsys):
     from talkface.train import toy_corpus
     monkeypatch.setenv('TALKFACE_CACHE', str(tmp_path/'cache')); toy_corpus(tmp_path/'c', 3, 24); w = toy.weights(tmp_path/'toy_seed1.safetensors')
     (tmp_path/'list.txt').write_text('toy__00\n02\n')
-    code, out, err = run('evaluate', tmp_path/'c', '--weights', w, '--clips', tmp_path/'list.txt', '--out', tmp_path/'r', '--size', 64, '--jobs', 1, capsys=capsys)
+    code, out, err = run('evaluate', '--weights', w, tmp_path/'c', '--clips', tmp_path/'list.txt', '--out', tmp_path/'r', '--size', 64, '--jobs', 1, capsys=capsys)
     assert code == 0, err
     rep = json.loads((tmp_path/'r'/'report.json').read_text()); by = {t['system']: t for t in rep['table']}
     assert rep['settings']['clips'] == ['toy__00', 'toy__02'] and by['real video']['psnr']['mean'] == 100 and by['copied frames']['clips'] == 2
     assert len(list((tmp_path/'r'/'videos').glob('*/*.mp4'))) == 8
     (tmp_path/'list.txt').write_text('nobody\n')
-    assert run('evaluate', tmp_path/'c', '--weights', w, '--clips', tmp_path/'list.txt', '--out', tmp_path/'r2', capsys=capsys)[0] == 2
+    assert run('evaluate', '--weights', w, tmp_path/'c', '--clips', tmp_path/'list.txt', '--out', tmp_path/'r2', capsys=capsys)[0] == 2
 
 def test_study(tmp_path):
     from talkface.user_study import Study, result
