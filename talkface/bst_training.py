@@ -7,7 +7,7 @@ __all__ = ['BST_WEIGHTS', 'toy_speaker', 'flat', 'ridge', 'centred', 'fit_readou
            'feature_stats', 'fit_linear', 'sequence_batch', 'distill_loss', 'silence_block', 'AvctStage',
            'predict_clip', 'read_mouth', 'readout_scores', 'plot_openings', 'DSeq', 'BstStage', 'toy_frames']
 
-# %% ../nbs/30_bst_training.ipynb #e16ac844
+# %% ../nbs/30_bst_training.ipynb #585f3cb8
 import math
 
 import numpy as np
@@ -21,7 +21,7 @@ from .fomm import Discriminator, Transform, channels_last, equivariance_losses, 
 from .sync import mel, mel_window, sync_P, sync_loss
 from .training import Stage
 
-# %% ../nbs/30_bst_training.ipynb #935bf100
+# %% ../nbs/30_bst_training.ipynb #bffecc14
 def toy_speaker(n_clips=12, T=48, seed=0):
     "Synthetic clips in the form the stages read, with a known law from phonemes to the mouth."
     rng = np.random.default_rng(seed); openness = {31:0.,21:0.,0:1.,16:.4}; clips = []
@@ -38,7 +38,7 @@ def toy_speaker(n_clips=12, T=48, seed=0):
                           feature_map=np.zeros((1,4,64,64),np.float16),spoken=ph!=31))
     return clips
 
-# %% ../nbs/30_bst_training.ipynb #45c72194
+# %% ../nbs/30_bst_training.ipynb #07372f23
 def flat(value, jacobian): # (...,10,2), (...,10,2,2)
     "Key points and Jacobians as 60 numbers (...,60)."
     cat = torch.cat if isinstance(value,torch.Tensor) else np.concatenate
@@ -49,7 +49,7 @@ def ridge(x, y, alpha=1.):
     x,y = np.asarray(x,np.float64),np.asarray(y,np.float64)
     return np.linalg.solve(x.T@x+alpha*np.eye(x.shape[1]),x.T@y)
 
-# %% ../nbs/30_bst_training.ipynb #62ea8e54
+# %% ../nbs/30_bst_training.ipynb #06c54513
 def centred(c):
     "The 60 numbers of a clip minus their median, (T,60)."
     z = flat(c['value'],c['jacobian']).astype(np.float64); return z-np.median(z,0)
@@ -60,14 +60,14 @@ def fit_readout(clips, alpha=1.):
     w = ridge(x,y[:,None],alpha*1e-3*len(x)*x.var())[:,0]
     return w.astype(np.float32), 1-((x@w-y)**2).sum()/(y**2).sum()
 
-# %% ../nbs/30_bst_training.ipynb #b4c6e92c
+# %% ../nbs/30_bst_training.ipynb #618a88fb
 def spoken_correlation(real, made, spoken):
     "Pearson correlation of two mouth openings (T,) where `spoken` (T,) is true; nan when nothing varies."
     n = min(len(real),len(made),len(spoken)); a,b = (np.asarray(x[:n],np.float64)[np.asarray(spoken[:n],bool)] for x in (real,made))
     if len(a)<3 or a.std()<1e-9 or b.std()<1e-9: return float('nan')
     return float(np.corrcoef(a,b)[0,1])
 
-# %% ../nbs/30_bst_training.ipynb #1a73c395
+# %% ../nbs/30_bst_training.ipynb #2de1e6a8
 def linear_inputs(c, stats=None, num_w=5):
     "Windows of 11 frames of phoneme one-hots and standardised acoustic columns: (T,11*(41+164))."
     a = c['features'].reshape(len(c['features']),-1,41)
@@ -88,7 +88,7 @@ def fit_linear(clips, alpha=300.):
     def apply(c): z = linear_inputs(c,stats)@w; return z-np.median(z,0)
     return apply
 
-# %% ../nbs/30_bst_training.ipynb #dd03c41d
+# %% ../nbs/30_bst_training.ipynb #5f046159
 def sequence_batch(clips, batch, T, stats, rng, num_w=5, silence=None, augment=True, p_mute=.1):
     "Random sequences: dict of tensors ph (B,L), pose_maps (B,L,1,64,64), audio (B,L,4,41), feature_map (B,C,64,64), targets over the middle T frames, and clip and start (B,) of each."
     out = {k:[] for k in ('ph','pose_maps','audio','feature_map','value','jacobian','gap','clip','start')}
@@ -112,7 +112,7 @@ def sequence_batch(clips, batch, T, stats, rng, num_w=5, silence=None, augment=T
     out = {k:torch.as_tensor(np.stack(v)) for k,v in out.items()}
     return {k:v if k in ('ph','clip','start') else v.float() for k,v in out.items()}
 
-# %% ../nbs/30_bst_training.ipynb #6e07fecc
+# %% ../nbs/30_bst_training.ipynb #4cfe57de
 def distill_loss(kp, seq, spread, readout=None, gap_weight=1., speed_weight=.5, place_weight=.1, range_weight=.5, unit=None):
     "Motion, frame-to-frame change and (little) place of key points and Jacobians against E_kd's, in units of their spread (60,), and the mouth reading: dict of scalars."
     y,t = flat(kp['value'].float(),kp['jacobian'].float()),flat(seq['value'],seq['jacobian']); e = (y-t)/spread
@@ -124,7 +124,7 @@ def distill_loss(kp, seq, spread, readout=None, gap_weight=1., speed_weight=.5, 
         out['range'] = range_weight*(a.std(1,correction=0)-b.std(1,correction=0)).abs().mean()/unit
     return out
 
-# %% ../nbs/30_bst_training.ipynb #bb575bb4
+# %% ../nbs/30_bst_training.ipynb #bfd0d0d9
 def silence_block(): "What stands beyond the ends: (4,41)."; return np.tile(silence_row(),(4,1)).astype(np.float32)
 
 class _Distill(nn.Module):
@@ -157,7 +157,7 @@ class AvctStage(Stage):
     def sample(self, rng):
         return {k:v[0] for k,v in sequence_batch(self.clips,1,self.T,self.stats,rng,self.nets['ph2kp'].num_w,self.silence,self.augment).items()}
 
-# %% ../nbs/30_bst_training.ipynb #1eefdd11
+# %% ../nbs/30_bst_training.ipynb #c86a6b35
 @torch.no_grad()
 def predict_clip(model, c, silence=None):
     "AVCT's key points over a clip in the trainer's form, with its own poses: value (T,10,2), jacobian (T,10,2,2), numpy."
@@ -168,7 +168,7 @@ def predict_clip(model, c, silence=None):
                         torch.as_tensor(c['feature_map'][:1]).float().to(dev),pad_audio=pad,silence=silence)
     return {k:v.float().cpu().numpy() for k,v in kp.items()}
 
-# %% ../nbs/30_bst_training.ipynb #85f360a9
+# %% ../nbs/30_bst_training.ipynb #212296a7
 def read_mouth(kp, readout): # dict(value (T,10,2), jacobian)
     "Mouth opening (T,) around its median, read from key points."
     z = flat(kp['value'],kp['jacobian']); return (z-np.median(z,0))@readout
@@ -203,7 +203,7 @@ def plot_openings(rows): # (real (T,), made (T,), spoken (T,)) of each clip
         a.fill_between(range(len(s)),0,1,where=s,color='.92',transform=a.get_xaxis_transform()); a.plot(r,'k',lw=1,label='real'); a.plot(m,'C3',lw=1,label='made'); a.set_yticks([])
     axs[0].legend(fontsize=7,loc='upper right'); fig.tight_layout(pad=.2); canvas.draw(); return np.asarray(canvas.buffer_rgba())[...,:3].copy()
 
-# %% ../nbs/30_bst_training.ipynb #a685f0b9
+# %% ../nbs/30_bst_training.ipynb #2c9e9f3b
 BST_WEIGHTS = dict(seq=1., sync=10., vgg=1., picture=10., equivariance_value=10., equivariance_jacobian=10., distill=0.)
 
 class DSeq(Discriminator):
@@ -211,7 +211,7 @@ class DSeq(Discriminator):
     def __init__(self, T=24, **kw): super().__init__(num_channels=3*T,**{**dict(block_expansion=32,num_blocks=4,sn=True),**kw})
     def forward(self, frames): return super().forward(frames.flatten(1,2))
 
-# %% ../nbs/30_bst_training.ipynb #9500425c
+# %% ../nbs/30_bst_training.ipynb #a93074f5
 def _still_norms(model): # batch norm of a few frames says little: the running statistics are used
     for m in model.modules():
         if isinstance(m,nn.modules.batchnorm._BatchNorm): m.eval()
@@ -251,7 +251,7 @@ class _SeqTurn(nn.Module):
     def __init__(self, d_seq): super().__init__(); self.d_seq = d_seq
     def forward(self, batch, made): return {'d_seq':lsgan_critic(self.d_seq(made['real'])[1],self.d_seq(made['made'])[1])},{}
 
-# %% ../nbs/30_bst_training.ipynb #aca0d65a
+# %% ../nbs/30_bst_training.ipynb #79c5993c
 class BstStage(AvctStage):
     "Batched sequential training of AVCT: equation 2 on rendered sequences."
     name,ema,clip_norm,unaveraged = 'bst',.995,1.,('d_seq',)
@@ -292,7 +292,7 @@ def sample(self:BstStage, rng):
     return {**b,'frames':torch.stack([f(c['frames'][int(i)]) for i in mid]).permute(0,3,1,2),'source':f(c['frames'][r]).permute(2,0,1),
             'mouth_boxes':torch.as_tensor(np.asarray(c['mouth_boxes'])[mid]).float(),'mels':torch.from_numpy(mels)}
 
-# %% ../nbs/30_bst_training.ipynb #eac533ad
+# %% ../nbs/30_bst_training.ipynb #d2d66d57
 @patch
 @torch.no_grad()
 def rendered(self:BstStage, c, kp=None, batch=25):
@@ -328,7 +328,7 @@ def picture(self:BstStage):
         rows += [torch.cat(list(v[t]),2) for v in (y,x)]
     return (torch.cat(rows,1).permute(1,2,0).clamp(0,1).numpy()*255).round().astype(np.uint8)
 
-# %% ../nbs/30_bst_training.ipynb #19d3f14a
+# %% ../nbs/30_bst_training.ipynb #aeeb7510
 def toy_frames(c, size=64):
     "Frames (T,size,size,3) uint8 of a toy clip: head, and a mouth as open as `gap`; and boxes of the mouth."
     T = len(c['gap']); f = np.full((T,size,size,3),(40,90,120),np.uint8); q = size//8; boxes = np.zeros((T,4),np.float32)

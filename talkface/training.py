@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Stage', 'Samples', 'Log', 'fit', 'curves']
 
-# %% ../nbs/14_training.ipynb #01d17158
+# %% ../nbs/14_training.ipynb #f9230a33
 import contextlib, csv, math, os, time
 from copy import deepcopy
 from pathlib import Path
@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import nn
 
-# %% ../nbs/14_training.ipynb #2ce4a911
+# %% ../nbs/14_training.ipynb #3e07c292
 from .core import TalkfaceError, get_device, progress, writing
 
-# %% ../nbs/14_training.ipynb #07ddb1b3
+# %% ../nbs/14_training.ipynb #d94a7ea2
 class Stage:
     "One thing to train: networks, samples, losses. Subclasses fill in the rest."
     name, ema, clip_norm, unaveraged = 'stage', 0., 1., ()   # unaveraged: names of nets without a running mean
@@ -26,19 +26,19 @@ class Stage:
     def picture(self): return None
     def scores(self): return {}
 
-# %% ../nbs/14_training.ipynb #3c5ca80b
+# %% ../nbs/14_training.ipynb #6138da83
 class Samples(torch.utils.data.Dataset):
     "Endless samples of a stage; number `i` depends on (seed, i) alone."
     def __init__(self, stage, seed=0): self.stage, self.seed = stage, seed
     def __len__(self): return 2**40
     def __getitem__(self, i): return self.stage.sample(np.random.default_rng([self.seed, int(i)]))
 
-# %% ../nbs/14_training.ipynb #b8d884e7
+# %% ../nbs/14_training.ipynb #ae019bcc
 def _loader(stage, start, batch, seed, workers):
     "Batches from sample number `start` on."
     return torch.utils.data.DataLoader(Samples(stage, seed), batch, sampler=range(start, 2**40), num_workers=workers)
 
-# %% ../nbs/14_training.ipynb #5272d28d
+# %% ../nbs/14_training.ipynb #a0e3c1d2
 @torch.no_grad()
 def _average(averaged, nets, decay, step):
     k = min(decay, (1+step)/(10+step))
@@ -48,7 +48,7 @@ def _average(averaged, nets, decay, step):
             if b.is_floating_point(): b.lerp_(a.to(b.dtype), 1-k)
             else: b.copy_(a)
 
-# %% ../nbs/14_training.ipynb #ce042a7f
+# %% ../nbs/14_training.ipynb #f9755548
 def _state(stage, step, spent):
     return dict(nets={k: m.state_dict() for k, m in stage.nets.items()}, averaged={k: m.state_dict() for k, m in stage.averaged.items() if m is not stage.nets[k]},
                 optimizers={k: o.state_dict() for k, (_, o) in stage.turns.items()}, step=step, spent=spent)
@@ -63,7 +63,7 @@ def _restore(stage, path, device):
     except Exception as e: raise TalkfaceError(f"cannot continue from {path}: it is damaged or belongs to another configuration ({type(e).__name__}); use the same configuration, or another run folder") from e
     return st['step'], st['spent']
 
-# %% ../nbs/14_training.ipynb #8dfba968
+# %% ../nbs/14_training.ipynb #9ca1a715
 def _sweep(folder, name):
     "Remove unfinished copies that killed runs left."
     for p in Path(folder).glob(f'.{name}*.partial*'):
@@ -72,7 +72,7 @@ def _sweep(folder, name):
             try: os.kill(pid, 0)
             except ProcessLookupError: p.unlink(missing_ok=True)
 
-# %% ../nbs/14_training.ipynb #503efa88
+# %% ../nbs/14_training.ipynb #204b7a7f
 class Log:
     "Rows of numbers kept in a CSV."
     def __init__(self, path=None, upto=0):
@@ -88,7 +88,7 @@ class Log:
         self.rows.append({k: float(f'{v:.6g}') for k, v in row.items()})
         if self.path: self._write()
 
-# %% ../nbs/14_training.ipynb #51862b50
+# %% ../nbs/14_training.ipynb #00526ba3
 def _seed_step(seed, step, rank): torch.manual_seed((seed*1_000_003+step)*64+rank)
 
 @torch.no_grad()
@@ -105,7 +105,7 @@ def _look(stage, out, step, scores, main):
         with writing(out/f'{stage.name}_{step:06d}.png') as tmp: Image.fromarray(pic).save(tmp)
     return pic
 
-# %% ../nbs/14_training.ipynb #d33ea899
+# %% ../nbs/14_training.ipynb #3eee7006
 def fit(stage,            # what to train, a `Stage`
         out=None,         # folder for checkpoint, log and pictures; None keeps nothing
         steps:int=None,   # stop after so many steps,
@@ -189,7 +189,7 @@ def fit(stage,            # what to train, a `Stage`
     for m in stage.nets.values(): m.eval()
     return log.rows
 
-# %% ../nbs/14_training.ipynb #0992246b
+# %% ../nbs/14_training.ipynb #7d12fb16
 def _split():
     from accelerate.utils import DataLoaderConfiguration
     return DataLoaderConfiguration(split_batches=True, use_seedable_sampler=False)
@@ -198,7 +198,7 @@ def _postfix(row, minutes, seconds):
     left = {} if minutes is None else {'left': f'{max(0, minutes-seconds/60):.1f} min'}
     return {**{k: f'{v:.3g}' for k, v in row.items()}, **left}
 
-# %% ../nbs/14_training.ipynb #1e3305b0
+# %% ../nbs/14_training.ipynb #91ccc3ca
 class _Live:
     "Curves and the last picture under the cell that trains."
     def __init__(self, name): self.name, self.handle = name, None

@@ -5,7 +5,7 @@ import pytest
 
 root = Path(__file__).resolve().parents[1]
 pages = sorted((root/'nbs').glob('[0-9]*.ipynb'))
-order = {p.stem.split('_', 1)[1]: int(p.stem.split('_')[0]) for p in pages}
+order = {p.stem.split('_', 1)[1]: int(p.stem.split('_')[0]) for p in pages if (root/'talkface'/f"{p.stem.split('_', 1)[1]}.py").is_file()}   # pages with a module
 text = lambda c: ''.join(c['source'])
 cells = lambda p, kind: [c for c in json.loads(p.read_text(encoding='utf-8'))['cells'] if c['cell_type'] == kind]
 
