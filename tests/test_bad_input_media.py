@@ -233,8 +233,9 @@ def test_error_in_the_middle(tmp_path, moving):
 
 def test_ctrl_c_of_a_process(tmp_path):
     code = """
-import numpy as np, sys
+import numpy as np, signal, sys
 from talkface.media import VideoWriter
+signal.signal(signal.SIGINT, signal.default_int_handler)      # heard also where the tests run in the background
 with VideoWriter(sys.argv[1]) as out:
     for i in range(10**6):
         out.write(np.full((256, 256, 3), i % 256, np.uint8))
