@@ -7,7 +7,7 @@ __all__ = ['PHONES', 'PH2I', 'SIL', 'VISEMES', 'VISEME_OF', 'COLOURS', 'IPA', 'F
            'Segment', 'PhonemeTimeline', 'read_tiers', 'number_words', 'plain_words', 'pronounce', 'pinyin', 'Fit',
            'recognize', 'read_transcript', 'align_words', 'phonemes_for']
 
-# %% ../nbs/11_phonemes.ipynb #9cf99720
+# %% ../nbs/11_phonemes.ipynb #5f22b6d8
 import json, re, threading, unicodedata, warnings
 import numpy as np
 from dataclasses import dataclass, replace as _with
@@ -16,23 +16,23 @@ from fastcore.basics import patch
 from .core import TalkfaceError, writing
 from .audio_features import mono, resample, SR
 
-# %% ../nbs/11_phonemes.ipynb #74dda699
+# %% ../nbs/11_phonemes.ipynb #c71c1dc3
 PHONES = ('AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG NSN OW OY P R S SH SIL T TH UH UW V W Y Z ZH').split()
 PH2I = {p: i for i, p in enumerate(PHONES)}
 SIL = PH2I['SIL']
 
-# %% ../nbs/11_phonemes.ipynb #218b69c8
+# %% ../nbs/11_phonemes.ipynb #33f22caa
 VISEMES = {'silence': 'SIL NSN', 'lips closed': 'P B M', 'lip and teeth': 'F V', 'tongue and teeth': 'TH DH', 'tongue tip': 'T D N L S Z',
            'hush': 'SH ZH CH JH', 'back': 'K G NG HH Y', 'rounded': 'W UW UH OW OY R ER', 'open': 'AA AO AW AH AY', 'wide': 'AE EH EY', 'spread': 'IH IY'}
 VISEME_OF = {p: k for k, g in enumerate(VISEMES.values()) for p in g.split()}
 COLOURS = ['#e4e4e4', '#d62728', '#ff9896', '#ffbb78', '#aec7e8', '#9467bd', '#8c9bab', '#1f77b4', '#2ca02c', '#98df8a', '#bcbd22']
 
-# %% ../nbs/11_phonemes.ipynb #bef12bbe
+# %% ../nbs/11_phonemes.ipynb #68d3b288
 _FILLERS = set("SIL SILENCE SP SPN SPOKEN_NOISE PAU EPI Q H# # NSN <S> </S> <SIL> +SPN+ +NSN+ [NOISE] [SPEECH] [SIL] +COUGH+ +BREATH+ +SMACK+ +UH+ +UM+ +NOISE+ {SL} {SP} {NS} {CG} {LG} {BR} <P:> <EPS>".split()) | {''}
 _TIMIT = dict(AX='AH', AXR='ER', IX='IH', UX='UW', EL='L', EM='M', EN='N', ENG='NG', NX='N', DX='D', HV='HH', BCL='B', DCL='D', GCL='G', PCL='P', TCL='T', KCL='K')
 _TIMIT['AX-H'] = 'AH'; _warned = set()
 
-# %% ../nbs/11_phonemes.ipynb #729cf441
+# %% ../nbs/11_phonemes.ipynb #4e821a9e
 def phone(label):
     "The table's symbol for one label of any of the usual alphabets; unknown ones are `SIL`, with a warning."
     raw = str(label).strip(); s = raw.upper()
@@ -45,7 +45,7 @@ def phone(label):
     if raw not in _warned: _warned.add(raw); warnings.warn(f'{raw!r} is no phone of the table and is taken for silence.')
     return 'SIL'
 
-# %% ../nbs/11_phonemes.ipynb #1bb65b36
+# %% ../nbs/11_phonemes.ipynb #bf3f330f
 _IPA_TEXT = '''
 aɪɚ AY ER,aʊɚ AW ER,aɪə AY AH,aʊə AW AH,tʃ CH,dʒ JH,ts T S,dz D Z,tɕ CH,dʑ JH,ʈʂ CH,pf P F,ks K S,
 aɪ AY,aʊ AW,eɪ EY,oʊ OW,əʊ OW,ɔɪ OY,ɔʏ OY,ɔø OY,aj AY,aw AW,ej EY,ow OW,ɔj OY,ai AY,au AW,ei EY,ou OW,oi OY,ɪə IH AH,ɛə EH AH,eə EH AH,ʊə UH AH,iə IY AH,
@@ -55,7 +55,7 @@ p P,b B,t T,d D,k K,ɡ G,g G,q K,ʔ,c K,ɟ G,ʈ T,ɖ D,m M,ɱ M,n N,ɲ N Y,ŋ NG
 IPA = {e.split()[0]: e.split()[1:] for e in _IPA_TEXT.replace('\n', '').split(',') if e.strip()}
 _IPA_RE = re.compile('|'.join(sorted(map(re.escape, IPA), key=len, reverse=True)))
 
-# %% ../nbs/11_phonemes.ipynb #e879d476
+# %% ../nbs/11_phonemes.ipynb #261daf0c
 def ipa_to_cmu(
     text,          # IPA, such as 'həˈloʊ'
     strict=True,   # raise for letters that are no IPA; else return []
@@ -72,7 +72,7 @@ def ipa_to_cmu(
         return []
     return out
 
-# %% ../nbs/11_phonemes.ipynb #020d9c04
+# %% ../nbs/11_phonemes.ipynb #aedf40db
 @dataclass(frozen=True)
 class Segment:
     "One phone from `start` to `end` seconds."
@@ -85,7 +85,7 @@ class Segment:
     @property
     def duration(self): return self.end - self.start
 
-# %% ../nbs/11_phonemes.ipynb #1c4db508
+# %% ../nbs/11_phonemes.ipynb #465f248e
 def _tidy(items, gaps):
     "Sorted-out segments: no gap, no overlap, nothing of zero length."
     out, at = [], 0.
@@ -98,7 +98,7 @@ def _tidy(items, gaps):
         out.append(_with(s, label=s.label if s.label in PH2I else phone(s.label), start=at, end=b)); at = b
     return out
 
-# %% ../nbs/11_phonemes.ipynb #3060edd2
+# %% ../nbs/11_phonemes.ipynb #02621407
 class PhonemeTimeline:
     "Phones one after the other from 0 s to the end; every change gives a new one."
     def __init__(self,
@@ -115,7 +115,7 @@ class PhonemeTimeline:
     @property
     def duration(self): return self.segments[-1].end if self.segments else 0.
 
-# %% ../nbs/11_phonemes.ipynb #258875c0
+# %% ../nbs/11_phonemes.ipynb #1bd1148e
 @patch
 def _repr_html_(self: PhonemeTimeline):
     cell = ''.join(f'<div title="{s.label} {s.start:.2f}-{s.end:.2f} s {_esc(s.word)}" style="flex:{max(s.duration, 1e-3):.3f} 0 0;min-width:0;overflow:hidden;background:{COLOURS[VISEME_OF[s.label]]};color:#111;border-left:1px solid #fff;text-align:center">'
@@ -125,7 +125,7 @@ def _repr_html_(self: PhonemeTimeline):
 
 def _esc(t): return str(t).replace('&', '&amp;').replace('<', '&lt;').replace('"', '&quot;')
 
-# %% ../nbs/11_phonemes.ipynb #d32e4015
+# %% ../nbs/11_phonemes.ipynb #e67a3115
 @patch
 def words(self: PhonemeTimeline):
     "(word, start, end) one after the other; silence has the word ''."
@@ -140,7 +140,7 @@ def __repr__(self: PhonemeTimeline):
     c = '' if self.confidence is None else f', confidence {self.confidence:.2f}'
     return f'PhonemeTimeline({len(self)} segments, {self.duration:.2f} s{", from " + self.source if self.source else ""}{c})'
 
-# %% ../nbs/11_phonemes.ipynb #e1aa0ded
+# %% ../nbs/11_phonemes.ipynb #373c6d69
 @patch
 def labels(self: PhonemeTimeline,
     n_frames=None,     # frames wanted; None: as many as the released code makes
@@ -166,7 +166,7 @@ def labels(self: PhonemeTimeline,
             k += 1
     return out
 
-# %% ../nbs/11_phonemes.ipynb #6fe4eefc
+# %% ../nbs/11_phonemes.ipynb #103571d0
 @patch
 def plot(self: PhonemeTimeline, ax=None, wav=None, sr=SR):
     "A ribbon of coloured phones with their words, over the spectrogram of `wav` if given."
@@ -181,7 +181,7 @@ def plot(self: PhonemeTimeline, ax=None, wav=None, sr=SR):
     ax.set_xlim(0, self.duration); ax.set_xlabel('s'); ax.set_yticks([])
     return ax
 
-# %% ../nbs/11_phonemes.ipynb #d193365e
+# %% ../nbs/11_phonemes.ipynb #1b43c225
 @patch
 def to_json(self: PhonemeTimeline):
     "The authors' list of `{word, phones: [{ph, bg, ed}]}`, times in 10 ms."
@@ -194,7 +194,7 @@ def to_json(self: PhonemeTimeline):
         if not s.word: out[-1]['word'] = 'sil'
     return out
 
-# %% ../nbs/11_phonemes.ipynb #6616ff76
+# %% ../nbs/11_phonemes.ipynb #1c327524
 @patch(cls_method=True)
 def from_json(cls: PhonemeTimeline,
     src,           # the list, its JSON text, or a path
@@ -208,7 +208,7 @@ def from_json(cls: PhonemeTimeline,
         raise TalkfaceError(f"{name} is not a phoneme file: expected a list of {{word, phones: [{{ph, bg, ed}}]}} ({type(e).__name__}: {e}).") from None
     return cls(segs, source=str(name))
 
-# %% ../nbs/11_phonemes.ipynb #5d8b3632
+# %% ../nbs/11_phonemes.ipynb #0c87a6b3
 def _read_text(path):
     "Text of a file in UTF-8, UTF-16 (with its mark) or Latin-1."
     try: b = Path(path).read_bytes()
@@ -218,7 +218,7 @@ def _read_text(path):
     try: return b.decode('utf-8-sig')
     except UnicodeDecodeError: return b.decode('latin-1')
 
-# %% ../nbs/11_phonemes.ipynb #6c4140bc
+# %% ../nbs/11_phonemes.ipynb #d8ede6c1
 def _textgrid_tokens(text):
     "Free-standing numbers, \"strings\" and <flags> of a TextGrid, in order."
     for m in re.finditer(r'"((?:[^"]|"")*)"|<(\w+)>|![^\n]*|[^\s"]+', text):
@@ -226,7 +226,7 @@ def _textgrid_tokens(text):
         elif m[2]: yield ('flag', m[2])
         elif re.fullmatch(r'[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?', m[0]): yield float(m[0])
 
-# %% ../nbs/11_phonemes.ipynb #d107f8d3
+# %% ../nbs/11_phonemes.ipynb #a8a77a4b
 def read_tiers(
     src,      # a path or the text of a TextGrid
 ):
@@ -248,7 +248,7 @@ def read_tiers(
     except (StopIteration, ValueError, TypeError, RuntimeError) as e: raise TalkfaceError(f'{name} is cut off or damaged: it ends inside a tier.') from None
     return tiers
 
-# %% ../nbs/11_phonemes.ipynb #96b11073
+# %% ../nbs/11_phonemes.ipynb #75c7eacb
 def _pick(tiers, wanted, pattern):
     if wanted is not None:
         if wanted not in tiers: raise TalkfaceError(f'There is no tier {wanted!r}; the tiers are {", ".join(map(repr, tiers))}.')
@@ -271,7 +271,7 @@ def from_textgrid(cls: PhonemeTimeline,
         segs.append(Segment(s, a, b, '' if k is None or s == 'SIL' else words[k][0], k is None or k != last)); last = k
     return cls(segs, source=f'TextGrid tier {p!r}', gaps='sil')
 
-# %% ../nbs/11_phonemes.ipynb #dd6048ec
+# %% ../nbs/11_phonemes.ipynb #4d5454ef
 @patch
 def to_textgrid(self: PhonemeTimeline, long=True):
     "Text of a TextGrid with a word and a phone tier, in Praat's long or short form."
@@ -287,7 +287,7 @@ def to_textgrid(self: PhonemeTimeline, long=True):
         for i, (w, a, b) in enumerate(rows, 1): o += [f'        intervals [{i}]:', f'            xmin = {a:.6f}', f'            xmax = {b:.6f}', f'            text = {q(w)}']
     return '\n'.join(o) + '\n'
 
-# %% ../nbs/11_phonemes.ipynb #6057e1dd
+# %% ../nbs/11_phonemes.ipynb #904f48b0
 @patch
 def to_ctm(self: PhonemeTimeline, name='audio'):
     "CTM text."
@@ -309,7 +309,7 @@ def from_ctm(cls: PhonemeTimeline,
         if f[0] == name: segs.append(Segment(phone(lab), a, a+d, confidence=c))
     return cls(sorted(segs, key=lambda s: s.start), source='CTM', gaps='sil')
 
-# %% ../nbs/11_phonemes.ipynb #924709fa
+# %% ../nbs/11_phonemes.ipynb #31d7a32a
 @patch
 def save(self: PhonemeTimeline, path):
     "Write .json, .TextGrid or .ctm."
@@ -326,7 +326,7 @@ def load(cls: PhonemeTimeline, path, **kw):
     if not Path(path).exists(): raise TalkfaceError(f'There is no file {path}.')
     return kinds[s](Path(path), **kw)
 
-# %% ../nbs/11_phonemes.ipynb #c5d4b14e
+# %% ../nbs/11_phonemes.ipynb #85b7e5b0
 @patch
 def _new(self: PhonemeTimeline, segs): return PhonemeTimeline(segs, self.source, self.confidence)
 
@@ -342,7 +342,7 @@ def index(self: PhonemeTimeline, t):
     if not 0 <= t < self.duration: raise TalkfaceError(f'{t} s is outside the timeline (0 to {self.duration:.2f} s).')
     return int(np.searchsorted([s.end for s in self], t, side='right'))
 
-# %% ../nbs/11_phonemes.ipynb #297d41a2
+# %% ../nbs/11_phonemes.ipynb #7619993b
 @patch
 def replace(self: PhonemeTimeline, i, label):
     "Another phone in segment `i`."
@@ -358,7 +358,7 @@ def move(self: PhonemeTimeline, i, start):
     if not lo < start < hi: raise TalkfaceError(f'Segment {i} ({self[i].label}) can begin between {lo:.3f} and {hi:.3f} s, not at {start:.3f} s.')
     s[i-1], s[i] = _with(s[i-1], end=start), _with(s[i], start=start); return self._new(s)
 
-# %% ../nbs/11_phonemes.ipynb #833273dc
+# %% ../nbs/11_phonemes.ipynb #91d9ff5f
 @patch
 def delete(self: PhonemeTimeline, i):
     "Without segment `i`; its time goes to the one before (the first one's to the next)."
@@ -379,7 +379,7 @@ def insert(self: PhonemeTimeline, start, label, seconds, word=None):
     right = [_with(s, start=max(s.start, end)) for s in self if s.end > end + 1e-9]
     return self._new(left + [Segment(label, start, end, word, not left or left[-1].word != word or not word)] + right)
 
-# %% ../nbs/11_phonemes.ipynb #a29baae0
+# %% ../nbs/11_phonemes.ipynb #b802f387
 @patch
 def split(self: PhonemeTimeline, t):
     "Two segments of the same phone, cut at `t` seconds."
@@ -402,7 +402,7 @@ def shift(self: PhonemeTimeline, ms):
     d = ms/1000; out = [_with(s, start=s.start+d, end=s.end+d) for s in self if s.end + d > 1e-9]
     return PhonemeTimeline(out, self.source, self.confidence, gaps='sil')
 
-# %% ../nbs/11_phonemes.ipynb #41b0e9e0
+# %% ../nbs/11_phonemes.ipynb #471f95d3
 @patch
 def crop(self: PhonemeTimeline, start=0., end=None):
     "The part between two times, beginning at 0 again."
@@ -419,7 +419,7 @@ def fit(self: PhonemeTimeline, seconds):
 def __add__(self: PhonemeTimeline, o):
     return self._new([*self, *[_with(s, start=s.start+self.duration, end=s.end+self.duration) for s in o]])
 
-# %% ../nbs/11_phonemes.ipynb #c401402a
+# %% ../nbs/11_phonemes.ipynb #52378b56
 _ONES = 'zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen'.split()
 _TENS = '_ _ twenty thirty forty fifty sixty seventy eighty ninety'.split()
 _ORD = dict(one='first', two='second', three='third', five='fifth', eight='eighth', nine='ninth', twelve='twelfth')
@@ -433,7 +433,7 @@ def number_words(n):
     for size, name in ((10**12, 'trillion'), (10**9, 'billion'), (10**6, 'million'), (1000, 'thousand'), (100, 'hundred')):
         if n >= size: return number_words(n//size) + ' ' + name + (' ' + number_words(n % size) if n % size else '')
 
-# %% ../nbs/11_phonemes.ipynb #9c11546d
+# %% ../nbs/11_phonemes.ipynb #83a075f0
 def _ordinal(n):
     w = number_words(n).split(); l = w[-1]
     w[-1] = _ORD.get(l, l[:-1] + 'ieth' if l.endswith('y') else l + 'th'); return ' '.join(w)
@@ -454,7 +454,7 @@ def _read_number(m):
     if frac: t += ' point ' + ' '.join(_ONES[int(c)] for c in frac)
     return t + (' percent' if end == '%' else '')
 
-# %% ../nbs/11_phonemes.ipynb #cd51ddaf
+# %% ../nbs/11_phonemes.ipynb #5ca72e87
 _NUMBER = re.compile(r'(?P<money>[$£€])?(?P<whole>\d{1,3}(?:,\d{3})+|\d+)(?:\.(?P<frac>\d+))?(?P<end>st\b|nd\b|rd\b|th\b|s\b|%)?', re.I)
 
 def plain_words(
@@ -477,7 +477,7 @@ def _one_word(w):
     if len(w) == 2 and w[1] == '.': return 'a.' if w == 'A.' else w[0].lower()
     return w.lower()
 
-# %% ../nbs/11_phonemes.ipynb #9655b95b
+# %% ../nbs/11_phonemes.ipynb #358d513d
 _LOCAL = threading.local()
 
 def _model(name):
@@ -500,7 +500,7 @@ def _decoder(kind):
 
 def _forget(kind): _LOCAL.__dict__.get('decoders', {}).pop(kind, None)
 
-# %% ../nbs/11_phonemes.ipynb #3971bb52
+# %% ../nbs/11_phonemes.ipynb #a1eb1274
 @dataclass
 class _Espeak:
     backend: object = None; tried: bool = False
@@ -518,7 +518,7 @@ class _Espeak:
         return ipa_to_cmu(self.backend.phonemize([word])[0].replace('ɾ', 't'), strict=False) or None if self.backend else None    # the American flap of 'butter' is T in the dictionary
 _espeak = _Espeak()
 
-# %% ../nbs/11_phonemes.ipynb #eb216111
+# %% ../nbs/11_phonemes.ipynb #825b9653
 def _by_rule(w, look):
     "Phones of a word that the dictionary lacks, from its parts; None if that fails."
     if w.endswith("'s") or w.endswith("s'"):
@@ -530,7 +530,7 @@ def _by_rule(w, look):
         if all(parts): return sum(parts, [])
     if 2 <= len(w) <= 5 and w.isalpha() and not re.search('[aeiouy]', w) and w.isascii(): return sum((look('a.' if c == 'a' else c) for c in w), [])
 
-# %% ../nbs/11_phonemes.ipynb #3db38f50
+# %% ../nbs/11_phonemes.ipynb #3a7ee3a9
 def pronounce(
     words,          # words as `plain_words` gives them
     lexicon=None,   # your own: {'kyiv': 'K IY V'}
@@ -551,7 +551,7 @@ def pronounce(
         raise TalkfaceError(f'The dictionary does not know {", ".join(map(repr, lost[:8]))}{" and others" if len(lost) > 8 else ""}: {how}spell them, lexicon={{{lost[0]!r}: "HH AH L OW"}}.')
     return extra
 
-# %% ../nbs/11_phonemes.ipynb #22c6d829
+# %% ../nbs/11_phonemes.ipynb #3e1739ce
 _INITIAL = dict(zh='JH', ch='CH', sh='SH', b='B', p='P', m='M', f='F', d='D', t='T', n='N', l='L', g='G', k='K', h='HH', j='JH', q='CH', x='SH', r='R', z='D Z', c='T S', s='S', y='Y', w='W')
 _FINAL = {'a': 'AA', 'o': 'AO', 'e': 'AH', 'i': 'IY', 'u': 'UW', 'v': 'UW', 'ai': 'AY', 'ei': 'EY', 'ao': 'AW', 'ou': 'OW', 'an': 'AA N', 'en': 'AH N', 'ang': 'AA NG', 'eng': 'AH NG', 'ong': 'UH NG', 'er': 'ER',
           'ia': 'Y AA', 'ie': 'Y EH', 'iao': 'Y AW', 'iu': 'Y OW', 'ian': 'Y EH N', 'in': 'IY N', 'iang': 'Y AA NG', 'ing': 'IY NG', 'iong': 'Y UH NG',
@@ -574,7 +574,7 @@ def pinyin(
         if i == 'w' and f == 'u': lex[s] = ['UW']
     return ' '.join(t.split()), lex
 
-# %% ../nbs/11_phonemes.ipynb #77f90949
+# %% ../nbs/11_phonemes.ipynb #9d487a67
 def _pcm(x):
     "float64 (n,) at 16 kHz -> bytes for the recogniser: lifted if faint, dithered with a fixed seed."
     peak = np.abs(x).max() if len(x) else 0.
@@ -588,7 +588,7 @@ def _run(d, pcm):
     try: d.process_raw(pcm, full_utt=True)
     finally: d.end_utt()
 
-# %% ../nbs/11_phonemes.ipynb #0804d13e
+# %% ../nbs/11_phonemes.ipynb #2fe2421d
 def _sound(wav, sr):
     "16 kHz mono float64, checked: not empty; nothing but numbers."
     x = resample(mono(wav), sr)
@@ -597,7 +597,7 @@ def _sound(wav, sr):
 
 def _silence(seconds, source='silence'): return PhonemeTimeline([Segment('SIL', 0., seconds)], source)
 
-# %% ../nbs/11_phonemes.ipynb #e840da8f
+# %% ../nbs/11_phonemes.ipynb #25ab297d
 FIT = -31.         # mean score of a spoken frame below which the text is not what is said
 LEFT_OUT = .45     # share of the loud frames that may fall into silence
 JUDGED = 1000      # spoken frames of 10 ms, from the start, whose score counts
@@ -612,7 +612,7 @@ class Fit:
     @property
     def confidence(self): return float(1/(1 + np.exp(-(self.score - FIT)/4))*min(1., max(0., 2*(1 - self.left_out))))
 
-# %% ../nbs/11_phonemes.ipynb #6a37987d
+# %% ../nbs/11_phonemes.ipynb #aee4610d
 def _align(x, words, extra, kind='align'):
     "(segments, `Fit`) of `words` in `x` (n,), or None where the aligner gives up."
     try:
@@ -639,7 +639,7 @@ def _add(d, w, phones):
 
 def _filler(name): return re.fullmatch(r'<.*>|\[.*\]|\+.*\+|\(NULL\)', name) is not None
 
-# %% ../nbs/11_phonemes.ipynb #fc1a9ccc
+# %% ../nbs/11_phonemes.ipynb #38671d5d
 def _fit(x, ph):
     n = len(x)//160; said = np.zeros(n, bool)
     for name, a, b, _ in ph: said[a:b] = name != 'SIL'
@@ -649,7 +649,7 @@ def _fit(x, ph):
     sc = [q for q, t in zip(sc, np.cumsum([d for _, d in sc])) if t <= JUDGED] or sc
     return Fit(sum(s for s, _ in sc)/max(1, sum(d for _, d in sc)), float((loud & ~said).sum()/max(1, loud.sum())))
 
-# %% ../nbs/11_phonemes.ipynb #c4649469
+# %% ../nbs/11_phonemes.ipynb #0203520b
 def _pieces(x, most=30.):
     "(start, end) samples of pieces of at most `most` seconds, cut where it is quiet."
     n, cuts, a = len(x), [0], 0
@@ -659,7 +659,7 @@ def _pieces(x, most=30.):
         a = lo + 160*int(e[10:-10].argmin() + 10); cuts.append(a)
     return list(zip(cuts, cuts[1:] + [n]))
 
-# %% ../nbs/11_phonemes.ipynb #32e344c3
+# %% ../nbs/11_phonemes.ipynb #95c0c851
 def _hear(x):
     "Words that the recogniser hears in `x`."
     try: d = _decoder('words'); _run(d, _pcm(x)); segs = [s.word for s in (d.seg() or [])]
@@ -673,7 +673,7 @@ def _allphone(x):
     except (RuntimeError, ValueError, IndexError): _forget('allphone'); got = []
     return [Segment(phone(w), a/100, b/100) for w, a, b in got] or [Segment('SIL', 0., len(x)/SR)]
 
-# %% ../nbs/11_phonemes.ipynb #9d3aef5d
+# %% ../nbs/11_phonemes.ipynb #8b024dfd
 def recognize(
     wav,             # samples: (n,), or several channels
     sr=SR,           # Hz
@@ -702,7 +702,7 @@ def recognize(
     segs, conf, how = _by_pieces(x, _words_piece)
     return PhonemeTimeline(segs, how, conf, 'sil').fit(n)
 
-# %% ../nbs/11_phonemes.ipynb #cd89b335
+# %% ../nbs/11_phonemes.ipynb #c54fabde
 def _words_piece(x):
     "(segments, confidence) of one piece by words, else by phones."
     w = _hear(x); got = _align(x, w, {}) if w else None
@@ -717,7 +717,7 @@ def _by_pieces(x, f):
     have = [(c, w) for c, w in conf if c is not None]
     return out, (sum(c*w for c, w in have)/sum(w for _, w in have) if have else None), 'words' if have else 'allphone'
 
-# %% ../nbs/11_phonemes.ipynb #29b29285
+# %% ../nbs/11_phonemes.ipynb #dca4d3ee
 def read_transcript(
     path,   # .align, .txt, .lab, .TextGrid, .json or .ctm
 ):
@@ -747,7 +747,7 @@ def _read_align(text, path):
         except ValueError: raise TalkfaceError(f'Line {n} of {path} is not "start end word": {l!r}.') from None
     return out
 
-# %% ../nbs/11_phonemes.ipynb #0b78bce2
+# %% ../nbs/11_phonemes.ipynb #7e0fb85c
 def align_words(
     wav, sr,        # the sound
     words,          # [(word, start, end), ...] in seconds; '' or 'sil' is silence
@@ -769,7 +769,7 @@ def align_words(
         segs += [_with(s, start=a + (s.start-lo)*f, end=a + (s.end-lo)*f, word=w, new=i == 0) for i, s in enumerate(inner)]
     return PhonemeTimeline(segs, 'align', got[1].confidence if got else None, 'sil').fit(n)
 
-# %% ../nbs/11_phonemes.ipynb #2f4ceb61
+# %% ../nbs/11_phonemes.ipynb #86f1b07b
 def _alone(x, ws, extra):
     "Phones of words by themselves: aligned in their own piece of sound, else of equal length."
     got = _align(np.pad(x, 1600), ws, extra) if len(x) > 800 else None
