@@ -7,22 +7,22 @@ __all__ = ['CONFIGS', 'STAGES', 'NETS', 'TOY', 'training_config', 'divide', 'mai
            'pair_clips', 'speaker_clip', 'speaker_clips', 'encode_clips', 'Run', 'train', 'add_train_args', 'run_train',
            'toy_corpus']
 
-# %% ../nbs/32_train.ipynb #a3a37b53
-import copy, csv, html, json, time
+# %% ../nbs/32_train.ipynb #0f000d03
+import copy, html, json
 from pathlib import Path
 import numpy as np
 import torch
 
-# %% ../nbs/32_train.ipynb #faef70a0
+# %% ../nbs/32_train.ipynb #1a636b1c
 from fastcore.basics import patch
 from . import faces
-from .core import TalkfaceError, get_device, load_checkpoint, load_into, preset, progress, save_checkpoint, seed_everything, weights_path, writing
+from .core import TalkfaceError, get_device, load_checkpoint, load_into, progress, save_checkpoint, seed_everything, weights_path, writing
 from .corpus import Corpus
 from .fomm import COMPACT, MOUTH_CRITIC, AntiAliasInterpolation2d, ClipPairs, FommStage, build_fomm
 from .media import read_image
-from .training import curves, fit
+from .training import curves, fit, read_log
 
-# %% ../nbs/32_train.ipynb #78847993
+# %% ../nbs/32_train.ipynb #e5811f4a
 _avct = dict(side=32, widths=(32,64,128,256), d_model=256, nhead=8, num_layers=3, dim_feedforward=512, embedding_dim=256, dropout=.1)
 _full = dict(kp_detector={}, generator={}, ph2kp={}, audio2pose={}, sync={})
 CONFIGS = dict(
@@ -37,7 +37,7 @@ CONFIGS['gpu-80gb'] = copy.deepcopy(CONFIGS['gpu-24gb'])
 for k, b in dict(fomm=48, sync=256, avct=16, bst=3, head=32).items(): CONFIGS['gpu-80gb'][k]['batch'] = b
 CONFIGS['gpu-80gb']['workers'] = 14
 
-# %% ../nbs/32_train.ipynb #8ae53c0d
+# %% ../nbs/32_train.ipynb #a14e8d19
 def _merge(a, b): return {**a, **{k: _merge(a[k], v) if isinstance(v, dict) and isinstance(a.get(k), dict) and k != 'models' else v for k, v in b.items()}}
 
 def training_config(which='cpu' # a name, a dict, or a JSON file
@@ -55,7 +55,7 @@ def training_config(which='cpu' # a name, a dict, or a JSON file
     if odd := [k for k in given if k not in c and k != 'base']: raise TalkfaceError(f"the configuration's key {odd[0]!r} is unknown; known are {', '.join(c)}")
     return _merge(c, {k: v for k, v in given.items() if k != 'base'})
 
-# %% ../nbs/32_train.ipynb #e55fe5d3
+# %% ../nbs/32_train.ipynb #581f2a63
 def divide(corpus, validate=None, speaker=None):
     "`(train, validation)` of a `Corpus` by a list of clips and people."
     if validate is None:
@@ -73,7 +73,7 @@ def main_speaker(corpus):
     if not t: raise TalkfaceError(f"{corpus.path} has no clip with speech; prepare videos with sound")
     return max(t, key=t.get)
 
-# %% ../nbs/32_train.ipynb #8933dc09
+# %% ../nbs/32_train.ipynb #7dee551f
 def lip_boxes(points, # (T,68,2) px
               size, grow=1.35):
     "Boxes (T,4) tight around the lips, px."
@@ -100,7 +100,7 @@ def pair_clips(train, speaker, size, own=.35, photos=()):
         clips.append(dict(frames=c.frames, mouth=lip_boxes(c.points, size), weight=w, person=c.speaker if c.speaker == speaker else None))
     return clips+[dict(p, weight=.12/len(photos)) for p in photos]
 
-# %% ../nbs/32_train.ipynb #045be27a
+# %% ../nbs/32_train.ipynb #69a7e442
 def speaker_clip(c, cache=None):
     "A `CorpusClip` as the dict of arrays that the stages of one speaker read."
     p = cache and Path(cache)/f'{c.id}.npz'
@@ -121,7 +121,7 @@ def speaker_clip(c, cache=None):
 
 def speaker_clips(corpus, cache=None, desc='clips'): return [speaker_clip(c, cache) for c in progress(list(corpus.speech()), desc=desc)]
 
-# %% ../nbs/32_train.ipynb #b4d986ba
+# %% ../nbs/32_train.ipynb #b644ff38
 @torch.no_grad()
 def encode_clips(clips, kp_detector, side=64, device='cpu', cache=None):
     "Add E_kd's key points and three feature maps (side at most `side`) to every clip."
@@ -149,7 +149,7 @@ def _mark(module):
     for v in module.state_dict().values(): h.update(v.detach().cpu().float().contiguous().numpy().tobytes())
     return h.hexdigest()[:10]
 
-# %% ../nbs/32_train.ipynb #d7839b21
+# %% ../nbs/32_train.ipynb #3f7ab911
 STAGES = ('fomm','sync','avct','bst','head')
 NETS = dict(kp_detector='fomm', generator='fomm', ph2kp=('bst','avct'), audio2pose='head', sync='sync')   # which stage made it
 
@@ -182,7 +182,7 @@ class Run:
     def mine(self, which='train'): return getattr(self, which).where(lambda c: c.speaker == self.speaker).speech()
     def __repr__(self): return f"Run({self.out.name}: {len(self.train)} clips to train on, {len(self.check)} left out, speaker {self.speaker}; done: {', '.join(k for k, v in self.about['stages'].items() if v['done']) or 'nothing'})"
 
-# %% ../nbs/32_train.ipynb #fa6370a5
+# %% ../nbs/32_train.ipynb #7ce10082
 def _fresh(name, config, stats=None):
     from talkface.avct import AVCT
     from talkface.head_motion import HeadMotionPredictor
@@ -204,8 +204,7 @@ def network(self:Run, name):
             st = torch.load(p, map_location='cpu', weights_only=True); m = _fresh(name, self.config, self.stats()); m.load_state_dict(st['averaged'].get(name) or st['nets'][name]); return m, f"{stage} of this run, step {st['step']}"
     seed_everything(0); m = _fresh(name, self.config, self.stats())
     if self.about['init']:
-        try: ck = load_checkpoint(_find(self.about['init']))
-        except TalkfaceError: raise
+        ck = load_checkpoint(_find(self.about['init']))
         if name in ck:
             mine = m.state_dict()
             if set(mine) == set(ck[name]) and all(ck[name][k].shape == v.shape for k, v in mine.items()): return load_into(m, ck, name), self.about['init']
@@ -214,7 +213,7 @@ def network(self:Run, name):
 @patch
 def _makers_of(self:Run, name):
     "Stages that may have made a network, the one to take first: BST's AVCT only while the mouth follows unseen sentences no worse than before it."
-    own = {s: rows[-1].get('own', np.nan) for s in ('avct','bst') if (rows := _rows(self.out/f'{s}_scores.csv'))}
+    own = {s: rows[-1].get('own', np.nan) for s in ('avct','bst') if (rows := read_log(self.out/f'{s}_scores.csv'))}
     if name == 'ph2kp' and own.get('bst', np.nan) < own.get('avct', np.nan)-.01: return ('avct','bst')
     return tuple(np.atleast_1d(NETS[name]))
 
@@ -235,7 +234,7 @@ def stats(self:Run):
     with writing(p) as tmp: np.save(tmp, s)
     return s
 
-# %% ../nbs/32_train.ipynb #02967094
+# %% ../nbs/32_train.ipynb #d4391dd0
 def _vgg(path):
     "The perceptual network, or None."
     if not path: return None
@@ -297,7 +296,7 @@ def stage(self:Run, name):
     how = dict(batch=o.pop('batch'), workers=self.config['workers'], accumulate=o.pop('accumulate', 1))
     return _MAKERS[name](self, o), how
 
-# %% ../nbs/32_train.ipynb #3057b3cf
+# %% ../nbs/32_train.ipynb #8e258724
 @patch
 def pack(self:Run):
     "Write `talkface.safetensors`: all networks as far as they are trained, float16."
@@ -321,16 +320,12 @@ def _speaker_frame(self:Run, kp_detector):
     x = torch.from_numpy(np.ascontiguousarray(best.frames[0])).permute(2,0,1)[None].float()/255
     return dict(feature_map=kp_detector.eval().features(x)[0], pose=torch.tensor(faces.smooth(np.asarray(best.poses))[0]).float())
 
-# %% ../nbs/32_train.ipynb #85025a96
+# %% ../nbs/32_train.ipynb #5e092d86
 def _png(fig):
     import base64, io
     import matplotlib.pyplot as plt
     b = io.BytesIO(); fig.savefig(b, dpi=80, bbox_inches='tight'); plt.close(fig)
     return f'<img src="data:image/png;base64,{base64.b64encode(b.getvalue()).decode()}">'
-
-def _rows(p):
-    if not p.is_file(): return []
-    with open(p, newline='') as f: return [{k: float(v) for k, v in r.items() if v} for r in csv.DictReader(f)]
 
 @patch
 def report(self:Run):
@@ -344,7 +339,7 @@ def report(self:Run):
     table = ''.join(f"<tr><td>{k}<td>{v['steps']}<td>{v['seconds']/60:.1f}<td>{v['batch']}<td>{v['machine']}<td>{'yes' if v['done'] else 'no'}</tr>" for k, v in self.about['stages'].items())
     parts.append(f"<table><tr><th>stage<th>steps<th>minutes<th>batch<th>machine<th>done</tr>{table}</table>")
     for k in self.about['stages']:
-        rows, scores = _rows(self.out/f'{k}.csv'), _rows(self.out/f'{k}_scores.csv')
+        rows, scores = read_log(self.out/f'{k}.csv'), read_log(self.out/f'{k}_scores.csv')
         if not rows: continue
         parts.append(f"<h2>{k}</h2>{_png(curves(rows, k))}")
         if scores:
@@ -358,7 +353,7 @@ def report(self:Run):
     with writing(self.out/'report.html') as tmp: tmp.write_text(page, encoding='utf-8')
     return self.out/'report.html'
 
-# %% ../nbs/32_train.ipynb #7e050102
+# %% ../nbs/32_train.ipynb #ddf85bd6
 def train(corpus,          # folder that `talkface prepare` made; None to go on with a run
           out,             # folder of the run
           stage='all',     # 'all' or one of `STAGES`
@@ -371,7 +366,7 @@ def train(corpus,          # folder that `talkface prepare` made; None to go on 
           live=False,      # curves below the notebook cell
          ):
     "Train; returns the `Run`."
-    names = STAGES if stage == 'all' else ('avct','bst') if stage == 'avct+bst' else (stage,)
+    names = STAGES if stage == 'all' else (stage,)
     if odd := [n for n in names if n not in STAGES]: raise TalkfaceError(f"there is no stage {odd[0]!r}; choose all or one of {', '.join(STAGES)}")
     if not (minutes or steps): raise TalkfaceError("say how long to train: --minutes N (all stages together) or --steps N (of each stage)")
     from accelerate import PartialState
@@ -398,7 +393,7 @@ def _machine(st):
     import os
     return torch.cuda.get_device_name() if st.device.type == 'cuda' else f"{os.cpu_count()} CPU cores"
 
-# %% ../nbs/32_train.ipynb #97e9804e
+# %% ../nbs/32_train.ipynb #9d2d5a39
 def add_train_args(sub # what `ArgumentParser.add_subparsers()` returned
                   ):
     "Add the sub-command `train`."
@@ -424,7 +419,7 @@ def run_train(args):
     run = train(args.corpus, args.out, args.stage, args.minutes, args.steps, args.config, args.resume, args.validate, args.speaker, None if args.init == 'none' else args.init, args.photos, args.device, args.every)
     print(f"{run.out/'talkface.safetensors'}: talkface animate --weights {run.out/'talkface.safetensors'}; report: {run.out/'report.html'}")
 
-# %% ../nbs/32_train.ipynb #44d6d912
+# %% ../nbs/32_train.ipynb #037406b8
 def toy_corpus(folder, n=8, T=48, size=64):
     "A prepared corpus of `n` drawn clips of one speaker, for tries and tests."
     from talkface.bst_training import toy_frames, toy_speaker
