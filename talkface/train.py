@@ -4,40 +4,41 @@
 
 # %% auto #0
 __all__ = ['CONFIGS', 'STAGES', 'NETS', 'TOY', 'training_config', 'divide', 'main_speaker', 'lip_boxes', 'photo_clips',
-           'pair_clips', 'speaker_clip', 'speaker_clips', 'encode_clips', 'Run', 'train', 'add_train_args', 'run_train',
-           'toy_corpus']
+           'pair_clips', 'speaker_clip', 'speaker_clips', 'encode_clips', 'repeated_clips', 'Run', 'train',
+           'add_train_args', 'run_train', 'toy_corpus']
 
-# %% ../nbs/32_train.ipynb #0f000d03
+# %% ../nbs/32_train.ipynb #84f8f8c1
 import copy, html, json
 from pathlib import Path
 import numpy as np
 import torch
 
-# %% ../nbs/32_train.ipynb #1a636b1c
+# %% ../nbs/32_train.ipynb #2223aa84
 from fastcore.basics import patch
 from . import faces
 from .core import TalkfaceError, get_device, load_checkpoint, load_into, progress, save_checkpoint, seed_everything, weights_path, writing
 from .corpus import Corpus
-from .fomm import COMPACT, MOUTH_CRITIC, AntiAliasInterpolation2d, ClipPairs, FommStage, build_fomm
+from .bst_training import spoken_frames
+from .fomm import COMPACT, MOUTH_CRITIC, AntiAliasInterpolation2d, ClipPairs, FommStage, build_fomm, repeat
 from .media import read_image
 from .training import curves, fit, read_log
 
-# %% ../nbs/32_train.ipynb #e5811f4a
+# %% ../nbs/32_train.ipynb #acf85d2c
 _avct = dict(side=32, widths=(32,64,128,256), d_model=256, nhead=8, num_layers=3, dim_feedforward=512, embedding_dim=256, dropout=.1)
 _full = dict(kp_detector={}, generator={}, ph2kp={}, audio2pose={}, sync={})
 CONFIGS = dict(
     cpu=dict(size=128, init='talkface-compact', workers=0, vgg=None,
         models=dict(kp_detector=COMPACT['kp_detector'], generator=COMPACT['generator'], ph2kp=_avct, audio2pose=dict(width=16, hidden=128, layers=(1,1,1,1)), sync=dict(multiplier=.25, stem=2)),
-        fomm=dict(share=.4, batch=8, lr=2e-4, critic=MOUTH_CRITIC, own=.35), sync=dict(share=.15, batch=64, lr=1e-3),
+        fomm=dict(share=.4, batch=8, lr=2e-4, critic=MOUTH_CRITIC, own=.35), sync=dict(share=.15, batch=64, lr=1e-3, repeated=100),
         avct=dict(share=.2, batch=4, T=24, lr=3e-4), bst=dict(share=.2, batch=2, T=8, lr=3e-5, weights=dict(distill=1.)), head=dict(share=.08, batch=8, lr=1.5e-3)))
 CONFIGS['gpu-24gb'] = dict(size=256, init=None, workers=8, vgg=None, models=_full,
-        fomm=dict(share=.4, batch=16, lr=2e-4, critic=MOUTH_CRITIC, own=.35), sync=dict(share=.15, batch=64, lr=1e-4),
+        fomm=dict(share=.4, batch=16, lr=2e-4, critic=MOUTH_CRITIC, own=.35), sync=dict(share=.15, batch=64, lr=1e-4, repeated=300),
         avct=dict(share=.15, batch=8, T=24, lr=2e-4), bst=dict(share=.25, batch=1, T=24, lr=2e-5), head=dict(share=.05, batch=32, lr=1e-4))
 CONFIGS['gpu-80gb'] = copy.deepcopy(CONFIGS['gpu-24gb'])
 for k, b in dict(fomm=48, sync=256, avct=16, bst=3, head=32).items(): CONFIGS['gpu-80gb'][k]['batch'] = b
 CONFIGS['gpu-80gb']['workers'] = 14
 
-# %% ../nbs/32_train.ipynb #a14e8d19
+# %% ../nbs/32_train.ipynb #7042bd0c
 def _merge(a, b): return {**a, **{k: _merge(a[k], v) if isinstance(v, dict) and isinstance(a.get(k), dict) and k != 'models' else v for k, v in b.items()}}
 
 def training_config(which='cpu' # a name, a dict, or a JSON file
@@ -55,7 +56,7 @@ def training_config(which='cpu' # a name, a dict, or a JSON file
     if odd := [k for k in given if k not in c and k != 'base']: raise TalkfaceError(f"the configuration's key {odd[0]!r} is unknown; known are {', '.join(c)}")
     return _merge(c, {k: v for k, v in given.items() if k != 'base'})
 
-# %% ../nbs/32_train.ipynb #581f2a63
+# %% ../nbs/32_train.ipynb #85c96867
 def divide(corpus, validate=None, speaker=None):
     "`(train, validation)` of a `Corpus` by a list of clips and people."
     if validate is None:
@@ -73,7 +74,7 @@ def main_speaker(corpus):
     if not t: raise TalkfaceError(f"{corpus.path} has no clip with speech; prepare videos with sound")
     return max(t, key=t.get)
 
-# %% ../nbs/32_train.ipynb #7dee551f
+# %% ../nbs/32_train.ipynb #d8d7b0b2
 def lip_boxes(points, # (T,68,2) px
               size, grow=1.35):
     "Boxes (T,4) tight around the lips, px."
@@ -100,7 +101,7 @@ def pair_clips(train, speaker, size, own=.35, photos=()):
         clips.append(dict(frames=c.frames, mouth=lip_boxes(c.points, size), weight=w, person=c.speaker if c.speaker == speaker else None))
     return clips+[dict(p, weight=.12/len(photos)) for p in photos]
 
-# %% ../nbs/32_train.ipynb #69a7e442
+# %% ../nbs/32_train.ipynb #b3a285c9
 def speaker_clip(c, cache=None):
     "A `CorpusClip` as the dict of arrays that the stages of one speaker read."
     p = cache and Path(cache)/f'{c.id}.npz'
@@ -110,10 +111,8 @@ def speaker_clip(c, cache=None):
         line, pose = c.phonemes, faces.smooth(np.asarray(c.poses))
         small = AntiAliasInterpolation2d(1, .25)
         maps = torch.cat([small(torch.from_numpy(faces.pose_map(pose[i:i+32])).float()) for i in range(0, len(pose), 32)])
-        T = min(len(pose), len(c.features)); spoken = np.zeros(T, bool)
-        for w, a, b in line.words():
-            if w: spoken[int(np.ceil(a*25-1e-6)):int(b*25+1e-6)] = True
-        kept = dict(labels=line.labels(T, how='majority'), poses=pose[:T], pose_maps=maps[:T].round().byte().numpy(), spoken=spoken)
+        T = min(len(pose), len(c.features))
+        kept = dict(labels=line.labels(T, how='majority'), poses=pose[:T], pose_maps=maps[:T].round().byte().numpy(), spoken=spoken_frames(line.words(), T))
         if p:
             with writing(p) as tmp: np.savez(tmp, **kept)
     T, gap = len(kept['labels']), np.nan_to_num(np.asarray(c.mouth_open, np.float32))
@@ -121,7 +120,7 @@ def speaker_clip(c, cache=None):
 
 def speaker_clips(corpus, cache=None, desc='clips'): return [speaker_clip(c, cache) for c in progress(list(corpus.speech()), desc=desc)]
 
-# %% ../nbs/32_train.ipynb #b644ff38
+# %% ../nbs/32_train.ipynb #14b5d3a3
 @torch.no_grad()
 def encode_clips(clips, kp_detector, side=64, device='cpu', cache=None):
     "Add E_kd's key points and three feature maps (side at most `side`) to every clip."
@@ -142,6 +141,27 @@ def encode_clips(clips, kp_detector, side=64, device='cpu', cache=None):
             with writing(p) as tmp: np.savez(tmp, **new)
     return clips
 
+@torch.no_grad()
+def repeated_clips(clips, kp_detector, generator, n=100, device='cpu', cache=None):
+    "Up to `n` clips as E_r repeats them from one of their frames and E_kd's true key points, cut to the words and to the mouth: how a right movement looks when it is drawn."
+    k, g = (m.to(device).eval().to(memory_format=torch.channels_last) for m in (kp_detector, generator)); out = []
+    if cache: cache = Path(cache)/f'repeated_{_mark(k)}_{_mark(g)}'; cache.mkdir(parents=True, exist_ok=True)
+    for i in progress(np.linspace(0, len(clips)-1, min(n, len(clips))).astype(int), desc='repeated by E_r'):
+        c = clips[i]; w = np.flatnonzero(c['spoken'])
+        if not len(w): continue
+        a, b = max(0, w[0]-8), min(len(c['labels']), w[-1]+9); box = c['mouth_boxes'][a:b]
+        side = (box[:,2:]-box[:,:2]).max()*.1+2; lo, hi = np.maximum(np.floor(box[:,:2].min(0)-side), 0).astype(int), np.ceil(box[:,2:].max(0)+side).astype(int)
+        p = cache and cache/f"{c['name']}.npy"
+        if p and p.is_file(): f = np.load(p)
+        else:
+            source = np.ascontiguousarray(c['frames'][int(np.random.default_rng(int(i)).integers(len(c['labels'])))])
+            with torch.autocast(torch.device(device).type, torch.bfloat16): f = torch.cat([repeat(k, g, source, np.ascontiguousarray(c['frames'][j:min(j+25, b)]), device) for j in range(a, b, 25)])
+            f = (f*255).round().byte().permute(0,2,3,1).numpy()[:,lo[1]:hi[1],lo[0]:hi[0]]
+            if p:
+                with writing(p) as tmp, open(tmp, 'wb') as o: np.save(o, f)
+        out.append(dict(frames=f, wav=c['wav'][a*640:b*640], spoken=c['spoken'][a:b], mouth_boxes=box-np.tile(lo, 2), name=c['name'], side=max(c['frames'][0].shape[:2]), repeated=True))
+    return out
+
 def _mark(module):
     "A few letters that tell one set of weights from another."
     import hashlib
@@ -149,7 +169,7 @@ def _mark(module):
     for v in module.state_dict().values(): h.update(v.detach().cpu().float().contiguous().numpy().tobytes())
     return h.hexdigest()[:10]
 
-# %% ../nbs/32_train.ipynb #3f7ab911
+# %% ../nbs/32_train.ipynb #5f4c5ae4
 STAGES = ('fomm','sync','avct','bst','head')
 NETS = dict(kp_detector='fomm', generator='fomm', ph2kp=('bst','avct'), audio2pose='head', sync='sync')   # which stage made it
 
@@ -182,7 +202,7 @@ class Run:
     def mine(self, which='train'): return getattr(self, which).where(lambda c: c.speaker == self.speaker).speech()
     def __repr__(self): return f"Run({self.out.name}: {len(self.train)} clips to train on, {len(self.check)} left out, speaker {self.speaker}; done: {', '.join(k for k, v in self.about['stages'].items() if v['done']) or 'nothing'})"
 
-# %% ../nbs/32_train.ipynb #7ce10082
+# %% ../nbs/32_train.ipynb #955e9c9a
 def _fresh(name, config, stats=None):
     from talkface.avct import AVCT
     from talkface.head_motion import HeadMotionPredictor
@@ -234,7 +254,7 @@ def stats(self:Run):
     with writing(p) as tmp: np.save(tmp, s)
     return s
 
-# %% ../nbs/32_train.ipynb #d4391dd0
+# %% ../nbs/32_train.ipynb #d835d3f1
 def _vgg(path):
     "The perceptual network, or None."
     if not path: return None
@@ -264,7 +284,12 @@ def _cached(run): return run.out/'cache'
 
 def _sync(run, o):
     from talkface.sync import SyncStage
-    return SyncStage(run.network('sync')[0], speaker_clips(run.mine(), _cached(run)), speaker_clips(run.mine('check'), _cached(run)), **o)
+    n, clips, val = o.pop('repeated', 0), *(speaker_clips(run.mine(w), _cached(run)) for w in ('train','check'))
+    k, g = run.network('kp_detector'), run.network('generator')
+    if n and 'chance' not in (k[1], g[1]):
+        made, shown = (repeated_clips(x, k[0], g[0], m, run.torch_device(), _cached(run)) for x, m in ((clips, n), (val, 12)))
+        clips, val = clips+made*max(1, len(clips)//max(1, len(made))), val+shown                  # as often as filmed ones
+    return SyncStage(run.network('sync')[0], clips, val, **o)
 
 def _encoded(run, o):
     "Clips of the speaker with E_kd's key points: to train on, left out."
@@ -296,7 +321,7 @@ def stage(self:Run, name):
     how = dict(batch=o.pop('batch'), workers=self.config['workers'], accumulate=o.pop('accumulate', 1))
     return _MAKERS[name](self, o), how
 
-# %% ../nbs/32_train.ipynb #8e258724
+# %% ../nbs/32_train.ipynb #950f654e
 @patch
 def pack(self:Run):
     "Write `talkface.safetensors`: all networks as far as they are trained, float16."
@@ -320,7 +345,7 @@ def _speaker_frame(self:Run, kp_detector):
     x = torch.from_numpy(np.ascontiguousarray(best.frames[0])).permute(2,0,1)[None].float()/255
     return dict(feature_map=kp_detector.eval().features(x)[0], pose=torch.tensor(faces.smooth(np.asarray(best.poses))[0]).float())
 
-# %% ../nbs/32_train.ipynb #5e092d86
+# %% ../nbs/32_train.ipynb #5d619d3a
 def _png(fig):
     import base64, io
     import matplotlib.pyplot as plt
@@ -353,7 +378,7 @@ def report(self:Run):
     with writing(self.out/'report.html') as tmp: tmp.write_text(page, encoding='utf-8')
     return self.out/'report.html'
 
-# %% ../nbs/32_train.ipynb #ddf85bd6
+# %% ../nbs/32_train.ipynb #cdb17f8a
 def train(corpus,          # folder that `talkface prepare` made; None to go on with a run
           out,             # folder of the run
           stage='all',     # 'all' or one of `STAGES`
@@ -393,7 +418,7 @@ def _machine(st):
     import os
     return torch.cuda.get_device_name() if st.device.type == 'cuda' else f"{os.cpu_count()} CPU cores"
 
-# %% ../nbs/32_train.ipynb #9d2d5a39
+# %% ../nbs/32_train.ipynb #f1c40751
 def add_train_args(sub # what `ArgumentParser.add_subparsers()` returned
                   ):
     "Add the sub-command `train`."
@@ -419,7 +444,7 @@ def run_train(args):
     run = train(args.corpus, args.out, args.stage, args.minutes, args.steps, args.config, args.resume, args.validate, args.speaker, None if args.init == 'none' else args.init, args.photos, args.device, args.every)
     print(f"{run.out/'talkface.safetensors'}: talkface animate --weights {run.out/'talkface.safetensors'}; report: {run.out/'report.html'}")
 
-# %% ../nbs/32_train.ipynb #037406b8
+# %% ../nbs/32_train.ipynb #50fe1325
 def toy_corpus(folder, n=8, T=48, size=64):
     "A prepared corpus of `n` drawn clips of one speaker, for tries and tests."
     from talkface.bst_training import toy_frames, toy_speaker
