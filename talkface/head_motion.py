@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['POSE_RANGES', 'HEAD_WEIGHTS', 'POSE_NAMES', 'POSE_UNITS', 'normalize_pose', 'denormalize_pose', 'BasicBlock',
            'ResNet', 'ImageEncoder', 'HeadMotionPredictor', 'anchor_poses', 'predict_poses', 'still_poses',
-           'follow_track', 'smooth_poses', 'ssim_curves', 'head_motion_loss', 'sample_clips', 'train_head_motion',
-           'motion_unit', 'join_tracks', 'shape_curves', 'join_clips', 'CurveCritic', 'posture', 'HeadLoss',
-           'CriticLoss', 'HeadStage', 'predict_clips', 'motion_numbers', 'motion_figure']
+           'follow_track', 'smooth_poses', 'join_tracks', 'join_clips', 'shape_curves', 'motion_unit', 'CurveCritic',
+           'posture', 'HeadLoss', 'CriticLoss', 'HeadStage', 'predict_clips', 'motion_numbers', 'motion_figure']
 
-# %% ../nbs/31_head_motion.ipynb #7fcc699c
+# %% ../nbs/31_head_motion.ipynb #cc8237b9
 import numpy as np
 import torch
 from torch import nn
@@ -17,12 +16,12 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from .training import Stage
 
-# %% ../nbs/31_head_motion.ipynb #2cb3128e
+# %% ../nbs/31_head_motion.ipynb #b0df3dcb
 POSE_RANGES = dict(
     avct=((-.6,-.6,-.6,-128,-128,128), (.6,.6,.6,128,128,384)),
     audio2head=((-.639,-.501,-.47,-102.6,-32.5,184.6), (.411,.547,.433,159.1,116.5,376.5)))
 
-# %% ../nbs/31_head_motion.ipynb #8f31a1f6
+# %% ../nbs/31_head_motion.ipynb #852c150e
 def _range(h, ranges):
     "Lowest and highest pose of a table, as the kind of array `h` is."
     if ranges not in POSE_RANGES: raise ValueError(f'ranges={ranges!r} is none of {", ".join(POSE_RANGES)}.')
@@ -31,21 +30,21 @@ def _range(h, ranges):
     dt = np.result_type(np.asarray(h).dtype, np.float32)
     return np.asarray(lo, dt), np.asarray(hi, dt)
 
-# %% ../nbs/31_head_motion.ipynb #bf1ce822
+# %% ../nbs/31_head_motion.ipynb #88a06c53
 def normalize_pose(h, # (...,6) rad and mm
                    ranges='avct'): # 'avct' or 'audio2head'
     "Pose to about [-1,1]; values outside the table are not clipped."
     lo, hi = _range(h, ranges)
     return (h-lo)/(hi-lo)*2-1
 
-# %% ../nbs/31_head_motion.ipynb #94c0e16d
+# %% ../nbs/31_head_motion.ipynb #f2bc90e9
 def denormalize_pose(x, # (...,6) about [-1,1]
                      ranges='avct'): # 'avct' or 'audio2head'
     "The inverse of `normalize_pose`: rad and mm."
     lo, hi = _range(x, ranges)
     return (x+1)/2*(hi-lo)+lo
 
-# %% ../nbs/31_head_motion.ipynb #07e07cf1
+# %% ../nbs/31_head_motion.ipynb #027e60ca
 class BasicBlock(nn.Module):
     "Two 3x3 convolutions with a shortcut; a `stride` of 2 halves the picture."
     def __init__(self, cin, cout, stride=1):
@@ -58,7 +57,7 @@ class BasicBlock(nn.Module):
         s = x if self.downsample is None else self.downsample(x)
         return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + s)
 
-# %% ../nbs/31_head_motion.ipynb #7a7e030b
+# %% ../nbs/31_head_motion.ipynb #4a1ea090
 class ResNet(nn.Module):
     "Picture (N,C,h,w) to a vector (N,out); `width` and `layers` set the size."
     def __init__(self, channels=1, out=256, width=64, layers=(3,4,6,3)):
@@ -77,13 +76,13 @@ class ResNet(nn.Module):
         for i in range(self.n): x = getattr(self, f'layer{i+1}')(x)
         return self.fc(x.mean((2,3)))
 
-# %% ../nbs/31_head_motion.ipynb #83eb03ec
+# %% ../nbs/31_head_motion.ipynb #84d0d1da
 class ImageEncoder(nn.Module):
     "A `ResNet` under the name `resnet`, as the checkpoints have it."
     def __init__(self, **kw): super().__init__(); self.resnet = ResNet(**kw)
     def forward(self, x): return self.resnet(x)
 
-# %% ../nbs/31_head_motion.ipynb #800c0912
+# %% ../nbs/31_head_motion.ipynb #04b89ddd
 class HeadMotionPredictor(nn.Module):
     "E_h. One image channel: the pose map (AVCT); three: the RGB portrait in [0,1] (Audio2Head)."
     def __init__(self, 
@@ -103,14 +102,14 @@ class HeadMotionPredictor(nn.Module):
         self.lstm = nn.LSTM(2*hidden, hidden, 2, batch_first=True)
         self.output = nn.Linear(hidden, 6)
 
-# %% ../nbs/31_head_motion.ipynb #b9f74159
+# %% ../nbs/31_head_motion.ipynb #cc92e681
 @patch
 def embed_image(self:HeadMotionPredictor, image): 
     "The first state (B,hidden) of pose maps or portraits (B,C,256,256)."
     if image.shape[1] != self.image_channels: raise ValueError(f'This model reads {self.image_channels} image channels, not {image.shape[1]}.')
     return (self.em_pose if self.image_channels == 1 else self.em_img)(image)
 
-# %% ../nbs/31_head_motion.ipynb #41f6404e
+# %% ../nbs/31_head_motion.ipynb #c323e0e2
 @patch
 def embed_audio(self:HeadMotionPredictor, audio, batch=256):
     "Embeddings (B,T,hidden) of acoustic features (B,T,4,41)."
@@ -118,7 +117,7 @@ def embed_audio(self:HeadMotionPredictor, audio, batch=256):
     a = audio.flatten(0,1)[:,None]
     return torch.cat([self.em_audio(a[i:i+batch]) for i in range(0, len(a), batch)]).unflatten(0, audio.shape[:2])
 
-# %% ../nbs/31_head_motion.ipynb #46962740
+# %% ../nbs/31_head_motion.ipynb #289572e9
 @patch
 def forward(self:HeadMotionPredictor, 
             audio, # acoustic features (B,T,4,41)
@@ -127,7 +126,7 @@ def forward(self:HeadMotionPredictor,
     a = self.embed_audio(audio, len(audio)*audio.shape[1] if self.training else 256)
     return self.unroll(a, self.embed_image(image))
 
-# %% ../nbs/31_head_motion.ipynb #761a1fb6
+# %% ../nbs/31_head_motion.ipynb #4aa67b5b
 @patch
 def unroll(self:HeadMotionPredictor, 
            a, # embeddings of the sound (B,T,hidden)
@@ -135,7 +134,7 @@ def unroll(self:HeadMotionPredictor,
     "The LSTM's course: (B,T+1,6). Never in 16 bits, whose steps near 1 would be tenths of a degree."
     with torch.autocast(a.device.type, enabled=False): return self._unroll(a.to(self.output.weight), y.to(self.output.weight))
 
-# %% ../nbs/31_head_motion.ipynb #feb70cbb
+# %% ../nbs/31_head_motion.ipynb #b63b0cbb
 @patch
 def _unroll(self:HeadMotionPredictor, a, y):
     rows, zero = [], y.new_zeros(len(y), self.hidden); lower = upper = (zero, zero)
@@ -147,7 +146,7 @@ def _unroll(self:HeadMotionPredictor, a, y):
         y = upper[0]
     return self.output(torch.stack([*rows, y], 1))
 
-# %% ../nbs/31_head_motion.ipynb #ef8dc475
+# %% ../nbs/31_head_motion.ipynb #eeb413da
 def anchor_poses(poses, # (T,6) rad and mm
                  first_pose, # (6,) where the first frame shall be
                  amplitude=1., # factor on the motion; 0 is a still head
@@ -158,7 +157,7 @@ def anchor_poses(poses, # (T,6) rad and mm
     fade = .5-.5*np.cos(np.pi*np.clip(np.arange(len(poses))/ease, 0, 1))
     return first + amplitude*fade[:,None]*(poses-np.median(poses, 0))
 
-# %% ../nbs/31_head_motion.ipynb #5407afa0
+# %% ../nbs/31_head_motion.ipynb #13433eaa
 @torch.no_grad()
 def predict_poses(model, # a `HeadMotionPredictor`
                   features, # acoustic features (T,4,41)
@@ -184,12 +183,12 @@ def predict_poses(model, # a `HeadMotionPredictor`
     if anchor: return anchor_poses(out, first_pose, amplitude, ease)
     return out
 
-# %% ../nbs/31_head_motion.ipynb #85fac3aa
+# %% ../nbs/31_head_motion.ipynb #de119de5
 def still_poses(first_pose, T:int):
     "The same pose T times: (T,6)."
     return np.tile(np.asarray(first_pose, np.float64), (T,1))
 
-# %% ../nbs/31_head_motion.ipynb #9901ef05
+# %% ../nbs/31_head_motion.ipynb #08b4d6c8
 def follow_track(track, # (N,6) poses of another head, or of this one in another clip
                  first_pose, # (6,)
                  T:int, # frames wanted
@@ -200,7 +199,7 @@ def follow_track(track, # (N,6) poses of another head, or of this one in another
     there_and_back = np.r_[0:len(track), len(track)-2:0:-1] if len(track) > 1 else np.zeros(1, int)
     return anchor_poses(track[np.resize(there_and_back, T)], first_pose, amplitude)
 
-# %% ../nbs/31_head_motion.ipynb #f52c1873
+# %% ../nbs/31_head_motion.ipynb #1fc045cc
 def smooth_poses(poses, # (T,6)
                  median=5, # window of the median
                  window=9, # window of the parabola
@@ -214,78 +213,7 @@ def smooth_poses(poses, # (T,6)
     fit = np.linalg.pinv(np.stack([t**0, t, t**2], 1).astype(float))[0]      # value of the parabola in the middle
     return view(x, window) @ fit
 
-# %% ../nbs/31_head_motion.ipynb #56e3135a
-def ssim_curves(x, # (B,T,D)
-                y, # (B,T,D)
-                c1=.01**2, # keeps the level's quotient finite
-                c2=.03**2, # keeps the shape's quotient finite
-               ):
-    "Structural similarity of curves over time: (B,D), 1 for equal ones."
-    mx, my = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
-    vx, vy, cov = ((x-mx)**2).mean(1), ((y-my)**2).mean(1), ((x-mx)*(y-my)).mean(1)
-    mx, my = mx[:,0], my[:,0]
-    return (2*mx*my+c1)*(2*cov+c2) / ((mx**2+my**2+c1)*(vx+vy+c2))
-
-# %% ../nbs/31_head_motion.ipynb #0e3f9421
-def head_motion_loss(raw, # (B,T+1,6) of the model
-                     target, # (B,T,6) normalised poses
-                     first, # (B,6) normalised pose that the model was given
-                     loss='ssim', # or 'l1'
-                     pose_lag=0, # the row of frame i: 0, row i+1 (it has heard frame i); 1, row i
-                     first_weight=1., # of L1 on row 0
-                     speed_weight=.5, # of L1 on differences
-                    ):
-    "1 - SSIM over time (or L1), plus L1 of row 0 and L1 of the frame-to-frame differences."
-    pred = raw[:,:-1] if pose_lag else raw[:,1:]
-    if loss not in ('ssim','l1'): raise ValueError(f"loss={loss!r} is neither 'ssim' nor 'l1'.")
-    main = 1-ssim_curves(pred, target).mean() if loss == 'ssim' else F.l1_loss(pred, target)
-    return main + first_weight*F.l1_loss(raw[:,0], first) + speed_weight*F.l1_loss(pred.diff(dim=1), target.diff(dim=1))
-
-# %% ../nbs/31_head_motion.ipynb #eacb895f
-def sample_clips(clips, # list of (features (T,4,41), poses (T,6) rad and mm)
-                 batch, # windows
-                 length, # frames of a window; shortened to the shortest clip
-                 rng, # a numpy Generator
-                 ranges='avct'):
-    "Random windows: features (B,L,4,41), pose maps (B,1,256,256), normalised poses (B,L,6), as tensors."
-    from talkface.faces import pose_map
-    L = min(length, *(len(p) for _, p in clips))
-    feats, poses = [], []
-    for i in rng.integers(len(clips), size=batch):
-        f, p = clips[i]; n = min(len(f), len(p)); s = rng.integers(n-L+1)
-        feats.append(f[s:s+L]); poses.append(p[s:s+L])
-    feats, poses = np.stack(feats).astype(np.float32), np.stack(poses).astype(np.float64)
-    return torch.from_numpy(feats), torch.as_tensor(pose_map(poses[:,0])), torch.from_numpy(normalize_pose(poses, ranges)).float()
-
-# %% ../nbs/31_head_motion.ipynb #9cb447ab
-def train_head_motion(model, # a `HeadMotionPredictor` with one image channel, on its device
-                      clips, # list of (features (T,4,41), poses (T,6))
-                      steps=1000,
-                      batch=32, length=64, lr=1e-4,
-                      loss='ssim', pose_lag=0, ranges='avct',
-                      seed=0,
-                      callback=None, # called with (step, loss) after every step
-                     ):
-    "Train in place with Adam and return the list of losses; the model is left in eval mode."
-    rng, dev = np.random.default_rng(seed), next(model.parameters()).device
-    opt, hist = torch.optim.Adam(model.parameters(), lr), []
-    model.train()
-    for step in range(steps):
-        a, pic, y = (t.to(dev) for t in sample_clips(clips, batch, length, rng, ranges))
-        l = head_motion_loss(model(a, pic), y, y[:,0], loss, pose_lag)
-        opt.zero_grad(); l.backward(); nn.utils.clip_grad_norm_(model.parameters(), 1.); opt.step()
-        hist.append(l.item())
-        if callback: callback(step, hist[-1])
-    model.eval()
-    return hist
-
-# %% ../nbs/31_head_motion.ipynb #841d09f9
-def motion_unit(tracks, # list of (T,6) poses, rad and mm
-                ranges='avct'):
-    "Spread of each pose number within a clip, on the scale of `normalize_pose`, at least a tenth of a degree: (6,)."
-    return np.sqrt(np.mean([normalize_pose(np.asarray(p, np.float64), ranges).var(0) for p in tracks], 0)).clip(.003)
-
-# %% ../nbs/31_head_motion.ipynb #e7d795fd
+# %% ../nbs/31_head_motion.ipynb #76a0c96d
 def join_tracks(tracks, # list of (T_i,6)
                 fade=8): # frames on each side of a seam that share its jump
     "One long track: every part laid around the first one's mean, jumps at the seams spread out."
@@ -296,21 +224,27 @@ def join_tracks(tracks, # list of (T_i,6)
         a[len(a)-n:] += ramp*jump; b[:n] -= ramp[::-1]*jump
     return np.concatenate(out)
 
-# %% ../nbs/31_head_motion.ipynb #93ad45aa
-def shape_curves(x, # (B,T,D)
-                 y, # (B,T,D), in the speaker's unit
-                 c=.01): # variance that does not count
-    "The part of `ssim_curves` that compares shape and size of the motion, not its level: (B,D)."
-    x, y = x-x.mean(1, keepdim=True), y-y.mean(1, keepdim=True)
-    return (2*(x*y).mean(1)+c) / ((x*x).mean(1)+(y*y).mean(1)+c)
-
-# %% ../nbs/31_head_motion.ipynb #5f6da45a
+# %% ../nbs/31_head_motion.ipynb #eec6d710
 def join_clips(clips): # dicts: features, poses
     "Features (T,4,41) float32 and poses (T,6) of clips one after the other."
     n = [min(len(c['features']), len(c['poses'])) for c in clips]
     return np.concatenate([np.asarray(c['features'][:k], np.float32) for c, k in zip(clips, n)]), join_tracks([c['poses'][:k] for c, k in zip(clips, n)])
 
-# %% ../nbs/31_head_motion.ipynb #a732c757
+# %% ../nbs/31_head_motion.ipynb #de91ebe0
+def shape_curves(x, # (B,T,D)
+                 y, # (B,T,D), in the speaker's unit
+                 c=.01): # variance that does not count
+    "Similarity of shape and size of the motion, not of its level: (B,D), 1 for equal curves."
+    x, y = x-x.mean(1, keepdim=True), y-y.mean(1, keepdim=True)
+    return (2*(x*y).mean(1)+c) / ((x*x).mean(1)+(y*y).mean(1)+c)
+
+# %% ../nbs/31_head_motion.ipynb #46178eda
+def motion_unit(tracks, # list of (T,6) poses, rad and mm
+                ranges='avct'):
+    "Spread of each pose number within a clip, on the scale of `normalize_pose`, at least a tenth of a degree: (6,)."
+    return np.sqrt(np.mean([normalize_pose(np.asarray(p, np.float64), ranges).var(0) for p in tracks], 0)).clip(.003)
+
+# %% ../nbs/31_head_motion.ipynb #2fdd307f
 class CurveCritic(nn.Module):
     "Is this a real head? Curves (B,T,6) in the speaker's unit to (B,T') scores."
     def __init__(self, channels=64, layers=3):
@@ -324,12 +258,12 @@ class CurveCritic(nn.Module):
         for c in self.convs: x = F.leaky_relu(c(x), .2)
         return self.out(x)[:,0]
 
-# %% ../nbs/31_head_motion.ipynb #e5ac6e3c
+# %% ../nbs/31_head_motion.ipynb #25fb17d8
 def posture(error, beta=.02): # on the scale of `normalize_pose`; 0.02 are 0.7 degrees
     "L1 whose pull fades for errors below `beta`."
     return F.smooth_l1_loss(error, torch.zeros_like(error), beta=beta)
 
-# %% ../nbs/31_head_motion.ipynb #b776820a
+# %% ../nbs/31_head_motion.ipynb #6a3f63cd
 class HeadLoss(nn.Module):
     "The turn of E_h: weighted terms of a batch, and its curves for the critic."
     def __init__(self, net, critic, unit, weights, pose_lag=0):
@@ -348,7 +282,7 @@ class HeadLoss(nn.Module):
             out['critic'] = w['critic']*((critic(x)-1)**2).mean()
         return out, dict(made, fake=x.detach(), real=y)
 
-# %% ../nbs/31_head_motion.ipynb #4684e640
+# %% ../nbs/31_head_motion.ipynb #25440191
 class CriticLoss(nn.Module):
     "The turn of the critic: 1 for the speaker's curves, 0 for those of E_h."
     def __init__(self, critic): super().__init__(); self.critic = critic
@@ -356,10 +290,10 @@ class CriticLoss(nn.Module):
         self.critic.requires_grad_(True)
         return dict(critic_real=.5*((self.critic(made['real'])-1)**2).mean(), critic_fake=.5*(self.critic(made['fake'])**2).mean()), made
 
-# %% ../nbs/31_head_motion.ipynb #118d4ae7
+# %% ../nbs/31_head_motion.ipynb #0e8f7e8c
 HEAD_WEIGHTS = dict(speed=.5, level=5., first=5., critic=0.)
 
-# %% ../nbs/31_head_motion.ipynb #89d4b67f
+# %% ../nbs/31_head_motion.ipynb #984f5358
 class HeadStage(Stage):
     "Trains E_h on a speaker's clips."
     name, ema = 'head', .99
@@ -390,7 +324,7 @@ class HeadStage(Stage):
             self.turns['critic'] = (CriticLoss(critic), torch.optim.Adam(critic.parameters(), lr, betas=(.5,.99)))
         self.centre()
 
-# %% ../nbs/31_head_motion.ipynb #7d0457bb
+# %% ../nbs/31_head_motion.ipynb #6b1c677b
 @patch
 def sample(self:HeadStage, rng):
     "A window of joined clips, its posture shifted at random: features (L,4,41), map (1,256,256), target (L,6), first (6,)."
@@ -403,7 +337,7 @@ def sample(self:HeadStage, rng):
     y = normalize_pose(poses).astype(np.float32)
     return dict(features=feats[s:s+self.length], map=pose_map(poses[0]).astype(np.uint8), target=y, first=y[0])
 
-# %% ../nbs/31_head_motion.ipynb #202ad6db
+# %% ../nbs/31_head_motion.ipynb #e85cc3bf
 @patch
 @torch.no_grad()
 def centre(self:HeadStage, n=8):
@@ -413,7 +347,7 @@ def centre(self:HeadStage, n=8):
     p = net.output.bias; raw = net.train()(b['features'].to(p), b['map'].to(p))
     p += (b['target'].to(p)-raw[:,1:]).mean((0,1))
 
-# %% ../nbs/31_head_motion.ipynb #1fb3a7eb
+# %% ../nbs/31_head_motion.ipynb #03d9ca79
 @torch.no_grad()
 def predict_clips(net, clips, pose_lag=0, ranges='avct'):
     "Predictions (T,6) in rad and mm of several clips of equal length at once, as the network gives them."
@@ -423,7 +357,7 @@ def predict_clips(net, clips, pose_lag=0, ranges='avct'):
     raw = net(a, torch.as_tensor(pose_map(np.stack([c['poses'][0] for c in clips]))).to(p)).double().cpu().numpy()
     return denormalize_pose(raw[:,:-1] if pose_lag else raw[:,1:], ranges), denormalize_pose(raw[:,0], ranges)
 
-# %% ../nbs/31_head_motion.ipynb #5e973370
+# %% ../nbs/31_head_motion.ipynb #893defc5
 POSE_NAMES, POSE_UNITS = ('Rx','Ry','Rz','Tx','Ty','Tz'), np.array([180/np.pi]*3+[1]*3)
 
 def motion_numbers(tracks): # list of (T,6), rad and mm
@@ -432,7 +366,7 @@ def motion_numbers(tracks): # list of (T,6), rad and mm
     return dict(std=np.median([t.std(0) for t in x], 0), range=np.median([np.subtract(*np.percentile(t, [95,5], 0)) for t in x], 0),
                 speed=np.median([np.sqrt((np.diff(t, axis=0)**2).mean(0))*25 for t in x], 0))
 
-# %% ../nbs/31_head_motion.ipynb #f3a59734
+# %% ../nbs/31_head_motion.ipynb #b468b97f
 @patch
 def scores(self:HeadStage):
     "Predicted over real spread and speed on validation clips, correlation, error of row 0, drift over a minute."
@@ -449,7 +383,7 @@ def scores(self:HeadStage):
     drift = self.drift(); out.update(drift_deg=drift[:3].max(), drift_mm=drift[3:].max())
     return {k: float(v) for k, v in out.items()}
 
-# %% ../nbs/31_head_motion.ipynb #9b29f035
+# %% ../nbs/31_head_motion.ipynb #3df5e9c8
 @patch
 def drift(self:HeadStage, seconds=60, ends=10):
     "How far the head has moved from the first `ends` seconds of a minute to the last: (6,), degrees and mm."
@@ -459,7 +393,7 @@ def drift(self:HeadStage, seconds=60, ends=10):
     change = lambda t: t[-ends*25:].mean(0)-t[:ends*25].mean(0)
     return np.abs(change(q)-change(p))*POSE_UNITS
 
-# %% ../nbs/31_head_motion.ipynb #baefa019
+# %% ../nbs/31_head_motion.ipynb #68aa78fa
 def motion_figure(real, pred, names=('speaker','E_h')):
     "Curves of one clip, and the distributions of motion and speed of all clips, side by side: a matplotlib figure."
     from matplotlib.figure import Figure
@@ -475,7 +409,7 @@ def motion_figure(real, pred, names=('speaker','E_h')):
     fig.legend([ax[2,0].lines[0], ax[2,0].lines[1]], names, loc='upper left', ncol=2); fig.tight_layout(rect=(0,0,1,.96))
     return fig
 
-# %% ../nbs/31_head_motion.ipynb #02950241
+# %% ../nbs/31_head_motion.ipynb #d7a14689
 @patch
 def picture(self:HeadStage):
     "`motion_figure` of the validation clips as (H,W,3) uint8."

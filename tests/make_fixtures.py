@@ -68,13 +68,14 @@ def avct():
     return m, out
 
 def head_motion():
-    from talkface.head_motion import HeadMotionPredictor, predict_poses, head_motion_loss, ssim_curves
+    from talkface.head_motion import HEAD_WEIGHTS, HeadLoss, HeadMotionPredictor, predict_poses, shape_curves
     kw = dict(width=4, hidden=16, layers=(1, 2, 1, 1)); audio = tensor('sound', 1, 12, 4, 41)
     one, three = settle(HeadMotionPredictor(1, **kw)), settle(HeadMotionPredictor(3, **kw))
     first = np.array([.1, -.2, .05, 5, 20, 250])
     x, y = torch.tanh(tensor('x', 2, 12, 6)), torch.tanh(tensor('y', 2, 13, 6))
+    loss = HeadLoss(lambda *_: y, None, np.linspace(.1, .6, 6), HEAD_WEIGHTS)
     return one, dict(pose_map=one(audio, pose_box(1)), portrait=three(audio, picture('face', 256)), poses=predict_poses(one, audio[0], first, ease=0),
-                     ssim=ssim_curves(x, y[:, 1:]), loss=head_motion_loss(y, x, x[:, 0]))
+                     shape=shape_curves(x, y[:, 1:]), **flat('loss', loss(dict(features=None, map=x, target=x, first=x[:, 0]), {})[0]))
 
 def motion_transfer():
     from talkface.motion_transfer import relative_motion, anchor_keypoints, hull_area
