@@ -8,13 +8,13 @@ __all__ = ['FLAGS', 'VARIANTS', 'INPUTS', 'VOWELS', 'METRICS', 'PAPER', 'REFEREN
            'Ablation', 'gather', 'values', 'same_vowel_of', 'summary', 'table', 'verdicts', 'told', 'plot_loudness',
            'strips', 'ablation_of', 'ablate', 'add_ablate_args', 'run_ablate']
 
-# %% ../nbs/51_ablation.ipynb #fc84c986
+# %% ../nbs/51_ablation.ipynb #f4dc422b
 import csv, json, math, warnings
 from pathlib import Path
 import numpy as np
 import torch
 
-# %% ../nbs/51_ablation.ipynb #e171d613
+# %% ../nbs/51_ablation.ipynb #ade476c7
 from fastcore.basics import patch
 from .avct import AVCT
 from .bst_training import AvctStage, BstStage, fit_readout, flat, predict_clip, read_mouth, silence_block, spoken_correlation
@@ -27,7 +27,7 @@ from .sync import embed_clip, load_expert, mel_windows, mouth_crop, shift_curve
 from .train import Run, _encoded, _fresh, _mark
 from .training import fit
 
-# %% ../nbs/51_ablation.ipynb #7c182673
+# %% ../nbs/51_ablation.ipynb #bbdbe766
 FLAGS = dict(phonemes=True,audio=True,face='features',d_seq=True,d_sync=True)
 VARIANTS = {'full':{},'no-bst':dict(d_seq=False,d_sync=False),'no-dsync':dict(d_sync=False),'no-pho':dict(phonemes=False),
             'no-aud':dict(audio=False),'no-deckp':dict(face='none'),'no-kp':dict(face='picture')}
@@ -40,7 +40,7 @@ def flags(name):
 
 def inputs(name): "The flags of a variant that concern AVCT's inputs."; return {k:flags(name)[k] for k in INPUTS}
 
-# %% ../nbs/51_ablation.ipynb #ddab6a03
+# %% ../nbs/51_ablation.ipynb #c4d01496
 class Ablated(AVCT):
     "`AVCT` that gets constants in place of the inputs it must do without."
     def __init__(self, phonemes=True, audio=True, face='features', **config):
@@ -58,13 +58,13 @@ def encode_audio(self:Ablated, audio, feature_map):
         if face=='picture': feature_map = torch.cat([picture,feature_map[:,3:]],1)
     return AVCT.encode_audio(self,audio,feature_map)
 
-# %% ../nbs/51_ablation.ipynb #0af4fe9f
+# %% ../nbs/51_ablation.ipynb #5e2f8032
 def swell(features, db=6., period=20): # (T,4,41)
     "Acoustic features of the same sound, `db` decibels louder and softer by turns; and the gain of each frame in dB (T,)."
     a = np.array(features,np.float32); t = np.arange(a.shape[0]*a.shape[1])/a.shape[1]; g = (db*np.sin(2*np.pi*t/period)).reshape(a.shape[:2])
     a[...,[0,*range(13,39)]] += (g*np.log(10)/10)[...,None].astype(np.float32); return a,g.mean(1)
 
-# %% ../nbs/51_ablation.ipynb #59ad3655
+# %% ../nbs/51_ablation.ipynb #acca60ab
 def response(net, c, readout, unit, db=6., silence=None):
     "Change of the mouth opening per 10 dB of loudness inside words, in units of `unit`, all else equal."
     (up,g),(down,_) = swell(c['features'],db),swell(c['features'],-db)
@@ -72,7 +72,7 @@ def response(net, c, readout, unit, db=6., silence=None):
     k = np.asarray(c['spoken'],bool)[:len(g)]; d,g = (z[0]-z[1])[k]/2,g[k]
     return float(10*(d*g).sum()/max((g*g).sum(),1e-9)/unit) if k.any() else float('nan')
 
-# %% ../nbs/51_ablation.ipynb #07a27cb5
+# %% ../nbs/51_ablation.ipynb #acbcce0c
 VOWELS = 'AA','AE','AH','AO','AW','AY','EH','ER','EY','IH','IY','OW','OY','UH','UW'
 
 def vowels(gap, wav, labels):
@@ -87,7 +87,7 @@ def same_vowel(rows, least=3):
         if (lab==v).sum()>1: keep[lab==v] = True; x[lab==v] -= x[lab==v].mean(0)
     x = x[keep]; return float(np.corrcoef(x.T)[0,1]) if len(x)>=least and (x.std(0)>1e-9).all() else float('nan')
 
-# %% ../nbs/51_ablation.ipynb #5a786ca7
+# %% ../nbs/51_ablation.ipynb #1507b2de
 @torch.no_grad()
 def render_clip(generator, kp_detector, c, kp, device='cpu', batch=25): # kp: value (T,10,2), jacobian (T,10,2,2)
     "Frames (T,H,W,3) uint8 of a clip's first frame moved to key points."
@@ -104,7 +104,7 @@ def judged(sync, c, frames, device='cpu', vshift=15):
     curve = shift_curve(*embed_clip(sync.to(device).eval(),crops,mel_windows(c['wav'],T)),vshift,said if said.any() else None)
     return dict(psync=float(curve[vshift]),shift=float(vshift-np.nanargmax(curve)),conf=float(np.nanmax(curve)-np.nanmedian(curve)))
 
-# %% ../nbs/51_ablation.ipynb #2138b8b0
+# %% ../nbs/51_ablation.ipynb #1c5bd1e6
 METRICS = dict(own='correlation of mouth opening with the real one inside words',other="the same with another sentence's opening: the floor",range='range of the opening, real = 1',nlmd='distance of mouth landmarks, eye distances',
                psync='P_sync by D_sync',shift='best shift by D_sync, frames',conf='height of that peak over the median shift',psnr='dB',ssim='',closed='share of P, B, M that close',loud='correlation of opening with loudness inside words',response='change of the opening per 10 dB, real range = 1',lost='share of sentences in which no face was found any more')
 
@@ -125,7 +125,7 @@ def score_clip(c, other, kp, frames, sync, readout,
     if net is not None: row['response'] = response(net,c,readout,unit,silence=silence)
     return {**row,'gap':[round(float(g),5) for g in gap],'vowels':vowels(gap,c['wav'],lab)}
 
-# %% ../nbs/51_ablation.ipynb #8bd97824
+# %% ../nbs/51_ablation.ipynb #dea726ea
 def bootstrap(values, # (clips,) or (starts, clips); nan where there is nothing
               n=2000, seed=0):
     "(mean, low, high): 95 % interval over clips, and over starts where there are several."
@@ -142,7 +142,7 @@ def verdict(better,  # values of what should be better, (clips,) or (starts, cli
     if np.isfinite(d).any(0).sum()<least or m[1]<=0<=m[2] or not np.isfinite(m[0]): return 'cannot tell',m
     return ('holds' if m[1]>0 else 'does not hold'),m
 
-# %% ../nbs/51_ablation.ipynb #c3b845c8
+# %% ../nbs/51_ablation.ipynb #89c3f4aa
 PAPER = {'no-pho':(.155,.740,.376,-.503,6.13),'no-aud':(.151,.747,.293,-.538,6.59),'no-deckp':(.184,.707,.418,-.308,5.24),'no-kp':(.210,.704,.461,-.170,4.92),
          'no-bst':(.151,.747,.388,-.743,4.55),'no-dsync':(.150,.741,.385,-.385,5.53),'full':(.148,.740,.274,-.417,7.17)}   # FID, CPBD, LMD, AVOff, AVConf
 
@@ -152,7 +152,7 @@ def claims():
     out = [(a,b,col,PAPER[a][i],PAPER[b][i],ours,high) for col,i,ours,high in (('LMD',2,'nlmd',False),('AVConf',4,'conf',True)) for a,b in pairs]
     return out+[('full','no-aud','Figure 5',None,None,'response',True)]
 
-# %% ../nbs/51_ablation.ipynb #f9989fb9
+# %% ../nbs/51_ablation.ipynb #1ee38321
 class Ablation:
     "Variants of AVCT, trained and scored in a folder."
     def __init__(self, out,
@@ -173,7 +173,7 @@ class Ablation:
         self._open(steps,minutes,resume)
     def folder(self, name, seed=0): return self.out/('reference' if name in REFERENCES else f'seed{seed}')/name
 
-# %% ../nbs/51_ablation.ipynb #080974c5
+# %% ../nbs/51_ablation.ipynb #6e7452d1
 @patch
 def _open(self:Ablation, steps, minutes, resume):
     "Begin, or go on with, the folder: its budget and its frozen networks are fixed by `about.json`."
@@ -191,7 +191,7 @@ def _open(self:Ablation, steps, minutes, resume):
 
 def _plain(x): return {k:_plain(v) for k,v in x.items()} if isinstance(x,dict) else [_plain(v) for v in x] if isinstance(x,(list,tuple)) else x.tolist() if hasattr(x,'tolist') else x
 
-# %% ../nbs/51_ablation.ipynb #4ae50c52
+# %% ../nbs/51_ablation.ipynb #687c3014
 @patch
 def stage(self:Ablation, which, name, seed=0, net=None):
     "(Stage, arguments of `fit`) of a variant: 'avct' or 'bst'."
@@ -211,7 +211,7 @@ def steps_for(self:Ablation, minutes, tries=(12,6)):
         out[k] = max(1,int(60*minutes*s/sum(shares)/np.median(np.diff([r['seconds'] for r in log]))))
     return out
 
-# %% ../nbs/51_ablation.ipynb #16dea905
+# %% ../nbs/51_ablation.ipynb #3c140633
 def _steps_done(path):
     try: return torch.load(path,map_location='cpu',weights_only=True)['step']
     except Exception: return 0          # none yet; a damaged one is reported by `fit`
@@ -234,7 +234,7 @@ def train(self:Ablation, name, seed=0):
     if _steps_done(p)>=self.about['steps']['bst']: net = Ablated(**inputs(name),**self.config['model']); net.load_state_dict(torch.load(p,map_location='cpu',weights_only=True)['averaged']['ph2kp']); return net.to(self.device).eval()
     return self._fit('bst',name,self.folder(name,seed),seed,self.warm(name,seed).cpu())
 
-# %% ../nbs/51_ablation.ipynb #3cd9b392
+# %% ../nbs/51_ablation.ipynb #e8d46aa4
 REFERENCES = dict(real=None,e_kd=lambda c: {k:c[k] for k in ('value','jacobian')},still=lambda c: {k:np.repeat(c[k][:1],len(c[k]),0) for k in ('value','jacobian')})
 
 def _plain_row(r): return {k:None if isinstance(v,float) and not math.isfinite(v) else v for k,v in r.items()}
@@ -266,7 +266,7 @@ def _strip(frames, path, n=10):
     t = np.unique(np.linspace(0,len(frames)-1,n).round().astype(int))
     with writing(path) as tmp: Image.fromarray(np.concatenate([frames[i] for i in t],1)).save(tmp)
 
-# %% ../nbs/51_ablation.ipynb #94413766
+# %% ../nbs/51_ablation.ipynb #4a72e20d
 def gather(folder):
     "Scores of an ablation's folder: name -> {seed: {sentence: row}}, in the order of `VARIANTS`, then references."
     out,folder = {},Path(folder)
@@ -291,7 +291,7 @@ def summary(scores):
     "name -> metric -> (mean, low, high)."
     return {n:{**{m:bootstrap(values(scores,n,m)) for m in METRICS},'same vowel':same_vowel_of(scores,n)} for n in scores}
 
-# %% ../nbs/51_ablation.ipynb #16d54399
+# %% ../nbs/51_ablation.ipynb #b4894a28
 def table(scores):
     "The table as text."
     s = summary(scores); keys = [*METRICS,'same vowel']; starts = max((len(v) for v in scores.values()),default=0)
@@ -315,7 +315,7 @@ def told(v):
     n = '' if v['numbers'][0] is None else ' ({:g} against {:g})'.format(*v['numbers'])
     return f"{v['better']} better than {v['worse']} by {v['paper']}{n}: {v['verdict']}; {v['here']} "+(f"better by {v['mean']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" if math.isfinite(v['mean']) else 'was not measured')
 
-# %% ../nbs/51_ablation.ipynb #0f246919
+# %% ../nbs/51_ablation.ipynb #103116a5
 def plot_loudness(scores):
     "Figure 5 in numbers: response by experiment, and correlation among equal vowels by observation."
     import matplotlib.pyplot as plt
@@ -343,7 +343,7 @@ def report(self:Ablation):
     with writing(self.out/'ablation.txt') as tmp: tmp.write_text(table(scores)+'\n\n'+'\n'.join(told(v) for v in verdicts(scores))+'\n',encoding='utf-8')
     return scores
 
-# %% ../nbs/51_ablation.ipynb #00e7e811
+# %% ../nbs/51_ablation.ipynb #0a52b113
 class _Reader(Run):
     "A run that is looked at and not changed."
     def write(self): pass
@@ -354,7 +354,7 @@ def ablation_of(run, # folder that `talkface train` made
     r = _Reader(run,resume=True,device=device)
     if not r.about['stages'].get('sync'): raise TalkfaceError(f"{run} has no lip-sync expert; train its stage sync first: talkface train --resume --out {run} --stage sync --minutes N")
     tr,val = _encoded(r,{}); val = [val[i] for i in np.unique(np.linspace(0,len(val)-1,min(clips,len(val))).round().astype(int))] if val else []
-    config = dict(model=_fresh('ph2kp',r.config,r.stats()).config,avct=r.config['avct'],bst=r.config['bst'],workers=r.config['workers'])
+    config = dict(model=_fresh('ph2kp',r.config,r.stats()).config,avct=r.config['avct'],bst={k:v for k,v in r.config['bst'].items() if k!='keep'},workers=r.config['workers'])
     return Ablation(out,tr,val,{k:r.network(k)[0] for k in ('kp_detector','generator','sync')},config,steps,minutes,resume,device,every,landmarks,load_expert(expert) if expert else None)
 
 def ablate(run, out, variants=tuple(VARIANTS), seeds=(0,), **kw):
@@ -366,7 +366,7 @@ def ablate(run, out, variants=tuple(VARIANTS), seeds=(0,), **kw):
         for n in variants: a.score(n,s); a.report()
     return a.report()
 
-# %% ../nbs/51_ablation.ipynb #274fcd10
+# %% ../nbs/51_ablation.ipynb #1ec76b25
 def add_ablate_args(sub # what `ArgumentParser.add_subparsers()` returned
                    ):
     "Add the sub-command `ablate`."

@@ -7,19 +7,19 @@ __all__ = ['DEFAULT_WEIGHTS', 'FPS', 'SIDE', 'COMMANDS', 'find_weights', 'build'
            'settle', 'Motion', 'frames_for', 'ahead', 'check_output', 'heard', 'lasts', 'add_commands', 'parser',
            'main']
 
-# %% ../nbs/41_animate.ipynb #42707dab
+# %% ../nbs/41_animate.ipynb #44f3e781
 import errno, math, os, signal, sys, time, warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# %% ../nbs/41_animate.ipynb #bcf5bd64
+# %% ../nbs/41_animate.ipynb #9e6694d9
 import numpy as np
 from fastcore.basics import patch
 from .core import TalkfaceError, asset, get_device, load_checkpoint, load_into, preset, progress, seed_everything, weights_path, writing
 from .media import Clip, VideoWriter, iter_frames, read_audio, read_image
 
-# %% ../nbs/41_animate.ipynb #cdedc700
+# %% ../nbs/41_animate.ipynb #af798575
 DEFAULT_WEIGHTS = 'talkface-compact'
 
 def find_weights(which=None # None: bundled; a name of bundled weights; a file; a folder with generator.ckpt or one .safetensors
@@ -35,7 +35,7 @@ def find_weights(which=None # None: bundled; a name of bundled weights; a file; 
     beside = p.parent/'audio2pose.ckpt'
     return p, beside if beside.is_file() and beside != p else None
 
-# %% ../nbs/41_animate.ipynb #645f46dc
+# %% ../nbs/41_animate.ipynb #19cff91d
 def _classes():
     from talkface.avct import AVCT
     from talkface.fomm import KPDetector, OcclusionAwareGenerator
@@ -52,7 +52,7 @@ def build(name,     # 'kp_detector', 'generator', 'ph2kp' or 'audio2pose'
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise TalkfaceError(f"the configuration of these weights does not describe a {name} ({type(e).__name__}: {e}); use weights made for this version") from e
 
-# %% ../nbs/41_animate.ipynb #ca9459e5
+# %% ../nbs/41_animate.ipynb #ae8bfff1
 FPS = 25.   # frames a second that the whole system is made for
 
 class Animator:
@@ -81,7 +81,7 @@ class Animator:
         self.avct_portrait = avct_portrait
     def __repr__(self): return f"Animator({self.source}: {self.size}x{self.size}, preset {self.switches.name}, on {self.device})"
 
-# %% ../nbs/41_animate.ipynb #82f0c7f2
+# %% ../nbs/41_animate.ipynb #8a2d35db
 def _gains(device):
     "Does 16-bit arithmetic pay on this device?"
     import torch
@@ -89,7 +89,7 @@ def _gains(device):
     known = getattr(torch.cpu, '_is_amx_tile_supported', None)
     return device.type == 'cpu' and known is not None and bool(known())
 
-# %% ../nbs/41_animate.ipynb #6580ed71
+# %% ../nbs/41_animate.ipynb #abac747c
 @patch
 def ready(self:Animator,
           name # 'ph2kp' or 'generator'
@@ -105,7 +105,7 @@ def ready(self:Animator,
         self._ready[name] = net, f
     return self._ready[name][1]
 
-# %% ../nbs/41_animate.ipynb #9757de63
+# %% ../nbs/41_animate.ipynb #b406bfc2
 @patch(cls_method=True)
 def from_pretrained(cls:Animator,
                     path_or_name=None,  # None: bundled weights; else see `find_weights`
@@ -128,7 +128,7 @@ def from_pretrained(cls:Animator,
                   avct_portrait=ck.config.get('avct_portrait', 'own'), source=path.name)
     return cls(**nets, switches=p, device=device, **{**config, **changes})
 
-# %% ../nbs/41_animate.ipynb #c1fd21da
+# %% ../nbs/41_animate.ipynb #4efbec81
 def _speaker(ck):
     "The reference speaker of a checkpoint: dict(feature_map (C,h,w), pose (6,)), or None."
     s = ck.get('speaker')
@@ -137,7 +137,7 @@ def _speaker(ck):
         raise TalkfaceError(f"{ck.path}: speaker must hold feature_map (C,64,64) and pose (6,); use weights made for this version")
     return dict(feature_map=s['feature_map'].float(), pose=s['pose'].double().numpy())
 
-# %% ../nbs/41_animate.ipynb #0d95041e
+# %% ../nbs/41_animate.ipynb #ca6a55c3
 @dataclass(repr=False)
 class Portrait:
     "A picture with everything that is computed from it once."
@@ -150,7 +150,7 @@ class Portrait:
     box:tuple = None    # (cx, cy, side) in the original picture, or None
     def __repr__(self): return f"Portrait({self.image.shape[1]}x{self.image.shape[0]}, pose {np.round(self.pose, 2).tolist()})"
 
-# %% ../nbs/41_animate.ipynb #2915a699
+# %% ../nbs/41_animate.ipynb #e36a22b0
 @patch
 def draw(self:Portrait,
          side:int=256 # of the drawing
@@ -166,7 +166,7 @@ def _repr_jpeg_(self:Portrait):
     Image.fromarray(self.draw()).save(f := io.BytesIO(), 'jpeg', quality=88)
     return f.getvalue()
 
-# %% ../nbs/41_animate.ipynb #641fa84c
+# %% ../nbs/41_animate.ipynb #93d24cf0
 def enlarge(image, # (H,W,3) uint8
             side:int # wanted
            ) -> np.ndarray:
@@ -175,7 +175,7 @@ def enlarge(image, # (H,W,3) uint8
     import cv2
     return cv2.resize(image, (side, side), interpolation=cv2.INTER_LANCZOS4 if side > image.shape[0] else cv2.INTER_AREA)
 
-# %% ../nbs/41_animate.ipynb #879873c7
+# %% ../nbs/41_animate.ipynb #0f2f1ae5
 _videos = '.mp4', '.m4v', '.mov', '.mkv', '.webm', '.avi', '.mpg', '.mpeg'
 
 def _picture(image):
@@ -183,7 +183,7 @@ def _picture(image):
     if isinstance(image, (str, Path)) and Path(image).suffix.lower() in _videos: return next(iter(iter_frames(image, None)))
     return read_image(image)
 
-# %% ../nbs/41_animate.ipynb #f07f0cd7
+# %% ../nbs/41_animate.ipynb #0b7a081b
 @patch
 def _see(self:Animator, image, pose, crop):
     "The crop (S,S,3), its pose (6,) and its box, of a picture (H,W,3)."
@@ -202,7 +202,7 @@ def _squeeze(image, side):
     import cv2
     return cv2.resize(image, (side, side))
 
-# %% ../nbs/41_animate.ipynb #6770bcd1
+# %% ../nbs/41_animate.ipynb #daba9808
 @patch
 def portrait(self:Animator,
              image,        # path, array, Pillow image, `Clip` or video (its first frame)
@@ -219,7 +219,7 @@ def portrait(self:Animator,
         encoded = self.models['generator'].encode(x)
     return Portrait(face, x, {k: kp[k] for k in ('value', 'jacobian')}, kp['feature_map'], h, encoded, box)
 
-# %% ../nbs/41_animate.ipynb #40c2abb2
+# %% ../nbs/41_animate.ipynb #76d531f6
 def read_poses(pose # array (T,6), .npy, .csv of OpenFace, video or `Clip`
               ) -> np.ndarray:
     "A pose track (T,6), rad and mm."
@@ -241,7 +241,7 @@ def read_poses(pose # array (T,6), .npy, .csv of OpenFace, video or `Clip`
     if not np.isfinite(a).all(): raise TalkfaceError(f"{name} holds {int((~np.isfinite(a)).sum())} values that are not numbers")
     return a
 
-# %% ../nbs/41_animate.ipynb #411c427b
+# %% ../nbs/41_animate.ipynb #0785c7c2
 def settle(poses,        # (T,6) of E_h
            first,        # (6,) the portrait's
            amplitude=1., # factor on the motion
@@ -253,7 +253,7 @@ def settle(poses,        # (T,6) of E_h
     fade = .5-.5*np.cos(np.pi*np.clip(np.arange(len(poses))/ease, 0, 1))
     return first + amplitude*fade[:, None]*(poses-np.median(poses, 0))
 
-# %% ../nbs/41_animate.ipynb #fd649ece
+# %% ../nbs/41_animate.ipynb #56a5ddb7
 @patch
 def poses(self:Animator,
           portrait,         # a `Portrait`
@@ -276,7 +276,7 @@ def poses(self:Animator,
     out = hm.predict_poses(net, features, start, p.pose_lag, anchor=False, image=enlarge(portrait.image, 256) if rgb else None, ranges='audio2head' if rgb else 'avct')
     return settle(out, h, amplitude) if free else out
 
-# %% ../nbs/41_animate.ipynb #1200e420
+# %% ../nbs/41_animate.ipynb #be4d3e77
 @patch
 def _driving(self:Animator, labels, poses, features, feature_map, chunk=96):
     "AVCT's key points of all frames: value (T,K,2), jacobian (T,K,2,2)."
@@ -295,7 +295,7 @@ def _driving(self:Animator, labels, poses, features, feature_map, chunk=96):
             out.append(net.sequence(ph[i], maps, a[i], feature_map, left=0, right=0, batch=32))
     return {k: torch.cat([o[k] for o in out]) for k in out[0]}
 
-# %% ../nbs/41_animate.ipynb #12c6f620
+# %% ../nbs/41_animate.ipynb #c0444e59
 @patch
 def _rest(self:Animator, pose, feature_map, features):
     "AVCT's key points of silence in a pose, where the preset wants them; else None."
@@ -321,7 +321,7 @@ def _shown(self:Animator, portrait):
     if self.avct_portrait == 'own': return portrait.feature_map, portrait.pose
     return self.speaker['feature_map'][None].to(self.device), self.speaker['pose']
 
-# %% ../nbs/41_animate.ipynb #8720e1fb
+# %% ../nbs/41_animate.ipynb #6ef50d92
 @dataclass(repr=False)
 class Motion:
     "What a voice does to a portrait, before any picture is made."
@@ -335,12 +335,12 @@ class Motion:
     def __len__(self): return len(self.poses)
     def __repr__(self): return f"Motion({len(self)} frames for {len(self.wav)/self.sr:.2f} s, phonemes by {getattr(self.timeline, 'source', '?')})"
 
-# %% ../nbs/41_animate.ipynb #373f7010
+# %% ../nbs/41_animate.ipynb #5c139abd
 def frames_for(n_samples:int, sr:int) -> int:
     "Frames of a video that covers all samples."
     return max(1, math.ceil(n_samples*FPS/sr - 1e-6))
 
-# %% ../nbs/41_animate.ipynb #093f7190
+# %% ../nbs/41_animate.ipynb #b8a5961c
 @patch
 def _phonemes(self:Animator, wav, sr, text, phonemes):
     "The timeline given, read or recognised."
@@ -349,7 +349,7 @@ def _phonemes(self:Animator, wav, sr, text, phonemes):
     if text is not None: raise TalkfaceError("text and phonemes were both given; the phonemes say already what is spoken, so leave the text out")
     return ph.PhonemeTimeline.load(phonemes) if isinstance(phonemes, (str, Path)) else phonemes
 
-# %% ../nbs/41_animate.ipynb #bbaab79b
+# %% ../nbs/41_animate.ipynb #a3407751
 def _sound(audio, sr, stereo):
     "The sound as (wav, 16000); `stereo` 'released' chooses a channel of an array as the authors' script does."
     from talkface.audio_features import mono
@@ -359,7 +359,7 @@ def _sound(audio, sr, stereo):
     if stereo == 'released' and np.ndim(audio) == 2: audio = mono(audio, stereo)
     return read_audio((audio, sr or 16000))
 
-# %% ../nbs/41_animate.ipynb #3b0d6abf
+# %% ../nbs/41_animate.ipynb #94db511d
 def _tracker(f0):
     "The pitch tracker wanted, or ours with a warning where Harvest is wanted and not installed."
     from talkface.audio_features import has_harvest
@@ -367,7 +367,7 @@ def _tracker(f0):
     warnings.warn("these weights expect pitch from WORLD's Harvest (pip install pyworld), which is not installed; our own tracker is used instead")
     return 'yin'
 
-# %% ../nbs/41_animate.ipynb #b2a5c66a
+# %% ../nbs/41_animate.ipynb #868dc750
 @patch
 def motion(self:Animator,
            portrait,         # a `Portrait`
@@ -390,7 +390,7 @@ def motion(self:Animator,
     kp = self._transfer(portrait, self._driving(labels, poses-portrait.pose+first, features, seen), first, seen, features)
     return Motion(kp, poses, timeline, features, wav, sr, max(len(features), frames_for(len(wav), sr)))
 
-# %% ../nbs/41_animate.ipynb #e4bb0af8
+# %% ../nbs/41_animate.ipynb #d9063b60
 @patch
 def plot(self:Motion):
     "Vertical motion of the key points over the phonemes, and the rotation of the head."
@@ -404,7 +404,7 @@ def plot(self:Motion):
     ax[1].set(ylabel='head, degrees', xlabel='s'); ax[1].legend(ncol=3, fontsize=6)
     f.tight_layout(); return f
 
-# %% ../nbs/41_animate.ipynb #c4654ff9
+# %% ../nbs/41_animate.ipynb #51f79489
 @patch
 def render(self:Animator,
            portrait,    # a `Portrait`
@@ -423,7 +423,7 @@ def render(self:Animator,
             y = (y*255+half).clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().cpu().numpy()
         for f in y: yield enlarge(f, size or self.size)
 
-# %% ../nbs/41_animate.ipynb #27bf6fe2
+# %% ../nbs/41_animate.ipynb #291b6482
 def ahead(it,   # any iterable
           n=16  # how many may wait
          ):
@@ -451,7 +451,7 @@ def ahead(it,   # any iterable
             yield x
     finally: left.set(); t.join()
 
-# %% ../nbs/41_animate.ipynb #170652ba
+# %% ../nbs/41_animate.ipynb #a6ce43c9
 @patch
 def frames(self:Animator, portrait, motion, size=None):
     "All frames of the video, the last one held to the end of the sound; with a progress bar."
@@ -459,7 +459,7 @@ def frames(self:Animator, portrait, motion, size=None):
     for last in progress(ahead(self.render(portrait, motion, size)), total=len(motion), desc='frames'): yield last
     for _ in range(motion.n_frames-len(motion)): yield last
 
-# %% ../nbs/41_animate.ipynb #9f88e8bc
+# %% ../nbs/41_animate.ipynb #8737b3bf
 SIDE = 256, (32, 4096)   # default side of the frames, and what is sensible
 
 def _side(size):
@@ -484,7 +484,7 @@ def __call__(self:Animator,
     portrait, motion = self._prepare(image, audio, text, phonemes, pose, seed, **kw)
     return Clip(np.stack(list(self.frames(portrait, motion, size))), motion.wav, FPS, motion.sr)
 
-# %% ../nbs/41_animate.ipynb #501b0b72
+# %% ../nbs/41_animate.ipynb #823b75e1
 @patch
 def _prepare(self:Animator, image, audio, text=None, phonemes=None, pose=None, seed=0, **kw):
     "The `Portrait` and the `Motion` of a job."
@@ -492,7 +492,7 @@ def _prepare(self:Animator, image, audio, text=None, phonemes=None, pose=None, s
     portrait = image if isinstance(image, Portrait) else self.portrait(image)
     return portrait, audio if isinstance(audio, Motion) else self.motion(portrait, audio, text, phonemes, pose, **kw)
 
-# %% ../nbs/41_animate.ipynb #f0f549c9
+# %% ../nbs/41_animate.ipynb #67e80d95
 @patch
 def stream(self:Animator,
            image,    # as in `animator(image, audio)`
@@ -506,7 +506,7 @@ def stream(self:Animator,
     for c in chunks: yield from s.push(c)
     yield from s.finish()
 
-# %% ../nbs/41_animate.ipynb #99b8d53e
+# %% ../nbs/41_animate.ipynb #f989fa43
 class _Dry(Exception): "Raised to leave a trial write."
 
 def check_output(path,      # where a video shall go
@@ -526,7 +526,7 @@ def check_output(path,      # where a video shall go
             raise TalkfaceError(f"{path} is an input as well as the output; choose another name")
     return path
 
-# %% ../nbs/41_animate.ipynb #e69bcbc8
+# %% ../nbs/41_animate.ipynb #eb7567ff
 def heard(audio,       # what the user gave
           motion,      # the `Motion` made of it
           longest=600  # seconds
@@ -537,7 +537,7 @@ def heard(audio,       # what the user gave
     with av.open(str(audio)) as f: rate = min(f.streams.audio[0].rate, 48000)
     return read_audio(audio, rate) if rate > motion.sr else (motion.wav, motion.sr)
 
-# %% ../nbs/41_animate.ipynb #9b8f2f4d
+# %% ../nbs/41_animate.ipynb #941d8ef7
 def lasts(path # of a sound or video
          ) -> float:
     "Seconds, as the file itself says; 0 where it does not."
@@ -546,7 +546,7 @@ def lasts(path # of a sound or video
         with av.open(str(path)) as f: return (f.duration or 0)/av.time_base
     except (av.error.FFmpegError, ValueError, OSError): return 0.
 
-# %% ../nbs/41_animate.ipynb #3baa490c
+# %% ../nbs/41_animate.ipynb #bbf69f2e
 @patch
 def save(self:Animator,
          image, audio,  # as in `animator(image, audio)`
@@ -569,7 +569,7 @@ def save(self:Animator,
         for frame in self.frames(portrait, motion, size): f.write(frame)
     return motion
 
-# %% ../nbs/41_animate.ipynb #56f8c30b
+# %% ../nbs/41_animate.ipynb #7aa4931e
 COMMANDS = dict(stream=('streaming', 'make a portrait speak while the sound is still coming'),
     prepare=('corpus', 'turn videos into a training corpus'),
     train=('train', 'train on your own speaker'),
@@ -588,7 +588,7 @@ def add_commands(sub,       # what `ArgumentParser.add_subparsers()` returned
         if add is not None: add(sub)
         elif only not in (None, name): sub.add_parser(name, help=text)
 
-# %% ../nbs/41_animate.ipynb #be84160f
+# %% ../nbs/41_animate.ipynb #ef3b71d3
 def parser(only=None # the command that is wanted; None: all of them
           ):
     "The command line's arguments."
@@ -617,7 +617,7 @@ def parser(only=None # the command that is wanted; None: all of them
     add_commands(sub, only)
     return p
 
-# %% ../nbs/41_animate.ipynb #71cfdd76
+# %% ../nbs/41_animate.ipynb #9f441f30
 def _told(text):
     "What is said: the string itself, or the content of the file of that name."
     try: is_file = len(text) < 1024 and Path(text).is_file()
@@ -642,7 +642,7 @@ def _animate(args):
     m = animator.save(image, audio, out, text, args.phonemes, args.pose, args.seed, size)
     print(f"{out.absolute()}: {m.n_frames} frames of {size}x{size}, {m.n_frames/FPS:.2f} s, made in {time.time()-t0:.1f} s")
 
-# %% ../nbs/41_animate.ipynb #04fc934e
+# %% ../nbs/41_animate.ipynb #6ca82cb6
 @contextmanager
 def _manners():
     "While a command runs: stop politely on SIGTERM, tell warnings without code."
@@ -656,7 +656,7 @@ def _manners():
         warnings.showwarning = old
         if was is not None: signal.signal(signal.SIGTERM, was)
 
-# %% ../nbs/41_animate.ipynb #ab5e2e98
+# %% ../nbs/41_animate.ipynb #0aaa374b
 def main(argv=None # arguments; None takes the process's
         ) -> int:
     "The command `talkface`: 0 when all went well, 2 for a mistake of the user, 130 for Ctrl-C, 1 for a fault of ours."
@@ -678,6 +678,6 @@ def main(argv=None # arguments; None takes the process's
         say(f"a fault inside talkface, not yours ({type(e).__name__}: {' '.join(str(e).split())[:200]}); run it again with TALKFACE_DEBUG=1 to see where")
         return 1
 
-# %% ../nbs/41_animate.ipynb #152f84ae
+# %% ../nbs/41_animate.ipynb #91053550
 #| eval: false
 if __name__ == '__main__': sys.exit(main())

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'read_list', 'fingerprint', 'Worker', 'on_processes', 'on_ray', 'render_list', 'run_batch']
 
-# %% ../nbs/43_batch.ipynb #feafd2bd
+# %% ../nbs/43_batch.ipynb #9671a01d
 import csv, hashlib, json, os, time, warnings
 from pathlib import Path
 
-# %% ../nbs/43_batch.ipynb #4765a185
+# %% ../nbs/43_batch.ipynb #e70f9189
 from .core import TalkfaceError, progress, writing
 
-# %% ../nbs/43_batch.ipynb #9a10ad62
+# %% ../nbs/43_batch.ipynb #90562c3f
 COLUMNS = 'image', 'audio', 'out', 'text', 'phonemes', 'pose', 'size', 'seed'
 
 def read_list(path,  # of the .csv
@@ -29,7 +29,7 @@ def read_list(path,  # of the .csv
     if strange := sorted(str(n) for n in names-set(COLUMNS)): raise TalkfaceError(f"{path} has a column {strange[0]!r}, which is none of {', '.join(COLUMNS)}; rename it or take it away")
     return _unlike([_job(r, i, path, Path(out)) for i, r in enumerate(rows, 2)], path)
 
-# %% ../nbs/43_batch.ipynb #ec838fef
+# %% ../nbs/43_batch.ipynb #d97cc82b
 def _job(row, line, path, out):
     "One row as a job."
     get = {k: (row.get(k) or '').strip() or None for k in COLUMNS}
@@ -51,7 +51,7 @@ def _unlike(jobs, path):
         seen[j['out']] = j['line']
     return jobs
 
-# %% ../nbs/43_batch.ipynb #a9346ce4
+# %% ../nbs/43_batch.ipynb #e5cef7bf
 def fingerprint(job, settings) -> str:
     "Sixteen hexadecimal digits that change with the job, the settings or its files."
     def stat(p):
@@ -66,7 +66,7 @@ def _known(out):
     if not p.is_file(): return {}
     with open(p, newline='', encoding='utf-8') as f: return {r['out']: r for r in csv.DictReader(f)}
 
-# %% ../nbs/43_batch.ipynb #0ec931dc
+# %% ../nbs/43_batch.ipynb #5dcaaade
 class Worker:
     "Makes videos, one thread, the weights loaded once."
     def __init__(self, settings): # dict(weights, compat, device, bits)
@@ -97,7 +97,7 @@ class Worker:
         if job['image'] not in self.faces: self.faces = {job['image']: self.animator.portrait(job['image'])}
         return self.faces[job['image']]
 
-# %% ../nbs/43_batch.ipynb #ddee7172
+# %% ../nbs/43_batch.ipynb #43716595
 _worker = None
 
 def _begin(settings):
@@ -113,7 +113,7 @@ def _do(job):
         except TalkfaceError as e: return dict(out=job['out'], status='failed', frames=0, seconds=0, what=str(e))
     return _worker(job)
 
-# %% ../nbs/43_batch.ipynb #517ed7a7
+# %% ../nbs/43_batch.ipynb #03f31384
 def on_processes(jobs, settings, n):
     "Yield the report's rows as videos are made, by n processes."
     import multiprocessing
@@ -138,7 +138,7 @@ def on_processes(jobs, settings, n):
         except BaseException: pool.kill_workers() if hasattr(pool, 'kill_workers') else [p.terminate() for p in (pool._processes or {}).values()]; raise
         finally: pool.shutdown(wait=False, cancel_futures=True)
 
-# %% ../nbs/43_batch.ipynb #77c779cd
+# %% ../nbs/43_batch.ipynb #13d61abd
 def on_ray(jobs, settings, n, address):
     "Yield the report's rows as videos are made, by n actors (None: one for each core) of a Ray cluster."
     try: import ray
@@ -164,7 +164,7 @@ def on_ray(jobs, settings, n, address):
                     yield dict(out=j['out'], status='failed', frames=0, seconds=0, what=f"its process died ({type(e).__name__})"); free.append(actor.remote())
     finally: ray.shutdown()
 
-# %% ../nbs/43_batch.ipynb #db591e44
+# %% ../nbs/43_batch.ipynb #51848abb
 def render_list(path,         # the .csv, or jobs of `read_list`
                 out,          # folder of the videos
                 jobs=None,    # processes; None: one for each core
@@ -191,7 +191,7 @@ def _report(out, rows):
     with writing(Path(out)/'report.csv') as tmp, open(tmp, 'w', newline='', encoding='utf-8') as f:
         w = csv.DictWriter(f, ('out', 'status', 'frames', 'seconds', 'what', 'key')); w.writeheader(); w.writerows(rows)
 
-# %% ../nbs/43_batch.ipynb #425595a7
+# %% ../nbs/43_batch.ipynb #8499fb74
 def run_batch(args):
     "What `talkface animate --batch` does."
     if args.image or args.audio or args.text or args.phonemes: raise TalkfaceError("with --batch image, audio, text and phonemes are columns of the list; leave them out of the command")

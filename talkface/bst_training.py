@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['BST_WEIGHTS', 'toy_speaker', 'flat', 'ridge', 'centred', 'fit_readout', 'spoken_frames', 'spoken_correlation',
            'linear_inputs', 'feature_stats', 'fit_linear', 'sequence_batch', 'distill_loss', 'silence_block',
-           'AvctStage', 'predict_clip', 'read_mouth', 'readout_scores', 'plot_openings', 'DSeq', 'BstStage',
+           'AvctStage', 'predict_clip', 'read_mouth', 'readout_scores', 'plot_openings', 'DSeq', 'BstStage', 'between',
            'toy_frames']
 
-# %% ../nbs/30_bst_training.ipynb #4215030c
+# %% ../nbs/30_bst_training.ipynb #f7a56236
 import math
+from copy import deepcopy
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from .fomm import Discriminator, Transform, channels_last, equivariance_losses, 
 from .sync import mel, mel_window, sync_P, sync_loss
 from .training import Stage
 
-# %% ../nbs/30_bst_training.ipynb #9992524f
+# %% ../nbs/30_bst_training.ipynb #440387c2
 def toy_speaker(n_clips=12, T=48, seed=0):
     "Synthetic clips in the form the stages read, with a known law from phonemes to the mouth."
     rng = np.random.default_rng(seed); openness = {31:0.,21:0.,0:1.,16:.4}; clips = []
@@ -39,7 +40,7 @@ def toy_speaker(n_clips=12, T=48, seed=0):
                           feature_map=np.zeros((1,4,64,64),np.float16),spoken=ph!=31))
     return clips
 
-# %% ../nbs/30_bst_training.ipynb #9fd8d6fa
+# %% ../nbs/30_bst_training.ipynb #3fe050a6
 def flat(value, jacobian): # (...,10,2), (...,10,2,2)
     "Key points and Jacobians as 60 numbers (...,60)."
     cat = torch.cat if isinstance(value,torch.Tensor) else np.concatenate
@@ -50,7 +51,7 @@ def ridge(x, y, alpha=1.):
     x,y = np.asarray(x,np.float64),np.asarray(y,np.float64)
     return np.linalg.solve(x.T@x+alpha*np.eye(x.shape[1]),x.T@y)
 
-# %% ../nbs/30_bst_training.ipynb #9a7c64ed
+# %% ../nbs/30_bst_training.ipynb #14357362
 def centred(c):
     "The 60 numbers of a clip minus their median, (T,60)."
     z = flat(c['value'],c['jacobian']).astype(np.float64); return z-np.median(z,0)
@@ -61,7 +62,7 @@ def fit_readout(clips, alpha=1.):
     w = ridge(x,y[:,None],alpha*1e-3*len(x)*x.var())[:,0]
     return w.astype(np.float32), 1-((x@w-y)**2).sum()/(y**2).sum()
 
-# %% ../nbs/30_bst_training.ipynb #b7901ab9
+# %% ../nbs/30_bst_training.ipynb #347c548c
 def spoken_frames(words, # (word, start s, end s); '' is silence
                   T, fps=25.):
     "True (T,) for frames that lie wholly inside a spoken word."
@@ -76,7 +77,7 @@ def spoken_correlation(real, made, spoken):
     if len(a)<3 or a.std()<1e-9 or b.std()<1e-9: return float('nan')
     return float(np.corrcoef(a,b)[0,1])
 
-# %% ../nbs/30_bst_training.ipynb #42f05687
+# %% ../nbs/30_bst_training.ipynb #94c4439d
 def linear_inputs(c, stats=None, num_w=5):
     "Windows of 11 frames of phoneme one-hots and standardised acoustic columns: (T,11*(41+164))."
     a = c['features'].reshape(len(c['features']),-1,41)
@@ -97,7 +98,7 @@ def fit_linear(clips, alpha=300.):
     def apply(c): z = linear_inputs(c,stats)@w; return z-np.median(z,0)
     return apply
 
-# %% ../nbs/30_bst_training.ipynb #af2dc1b2
+# %% ../nbs/30_bst_training.ipynb #65b5aa29
 def sequence_batch(clips, batch, T, stats, rng, num_w=5, silence=None, augment=True, p_mute=.1):
     "Random sequences: dict of tensors ph (B,L), pose_maps (B,L,1,64,64), audio (B,L,4,41), feature_map (B,C,64,64), targets over the middle T frames, and clip and start (B,) of each."
     out = {k:[] for k in ('ph','pose_maps','audio','feature_map','value','jacobian','gap','clip','start')}
@@ -121,7 +122,7 @@ def sequence_batch(clips, batch, T, stats, rng, num_w=5, silence=None, augment=T
     out = {k:torch.as_tensor(np.stack(v)) for k,v in out.items()}
     return {k:v if k in ('ph','clip','start') else v.float() for k,v in out.items()}
 
-# %% ../nbs/30_bst_training.ipynb #6edf9f72
+# %% ../nbs/30_bst_training.ipynb #8410ecdf
 def distill_loss(kp, seq, spread, readout=None, gap_weight=1., speed_weight=.5, place_weight=.1, range_weight=.5, unit=None):
     "Motion, frame-to-frame change and (little) place of key points and Jacobians against E_kd's, in units of their spread (60,), and the mouth reading: dict of scalars."
     y,t = flat(kp['value'].float(),kp['jacobian'].float()),flat(seq['value'],seq['jacobian']); e = (y-t)/spread
@@ -133,7 +134,7 @@ def distill_loss(kp, seq, spread, readout=None, gap_weight=1., speed_weight=.5, 
         out['range'] = range_weight*(a.std(1,correction=0)-b.std(1,correction=0)).abs().mean()/unit
     return out
 
-# %% ../nbs/30_bst_training.ipynb #c6a0bbcc
+# %% ../nbs/30_bst_training.ipynb #db6535e2
 def silence_block(): "What stands beyond the ends: (4,41)."; return np.tile(silence_row(),(4,1)).astype(np.float32)
 
 class _Distill(nn.Module):
@@ -166,7 +167,7 @@ class AvctStage(Stage):
     def sample(self, rng):
         return {k:v[0] for k,v in sequence_batch(self.clips,1,self.T,self.stats,rng,self.nets['ph2kp'].num_w,self.silence,self.augment).items()}
 
-# %% ../nbs/30_bst_training.ipynb #755460b4
+# %% ../nbs/30_bst_training.ipynb #be15ce4f
 @torch.no_grad()
 def predict_clip(model, c, silence=None):
     "AVCT's key points over a clip in the trainer's form, with its own poses: value (T,10,2), jacobian (T,10,2,2), numpy."
@@ -177,7 +178,7 @@ def predict_clip(model, c, silence=None):
                         torch.as_tensor(c['feature_map'][:1]).float().to(dev),pad_audio=pad,silence=silence)
     return {k:v.float().cpu().numpy() for k,v in kp.items()}
 
-# %% ../nbs/30_bst_training.ipynb #560d59e8
+# %% ../nbs/30_bst_training.ipynb #00dc5e89
 def read_mouth(kp, readout): # dict(value (T,10,2), jacobian)
     "Mouth opening (T,) around its median, read from key points."
     z = flat(kp['value'],kp['jacobian']); return (z-np.median(z,0))@readout
@@ -191,8 +192,11 @@ def readout_scores(made, clips, readout):
     return {k:float(np.nanmedian(v)) for k,v in dict(own=own,other=other,range=wide).items()}
 
 @patch
+def outcome(self:AvctStage): "AVCT as it is used after this stage."; return self.averaged['ph2kp']
+
+@patch
 def _predicted(self:AvctStage):
-    return [read_mouth(predict_clip(self.averaged['ph2kp'],c,self.silence),self.readout) for c in self.val]
+    net = self.outcome(); return [read_mouth(predict_clip(net,c,self.silence),self.readout) for c in self.val]
 
 @patch
 def scores(self:AvctStage): return readout_scores(self._predicted(),self.val,self.readout) if len(self.val)>1 and self.readout is not None else {}
@@ -212,7 +216,7 @@ def plot_openings(rows): # (real (T,), made (T,), spoken (T,)) of each clip
         a.fill_between(range(len(s)),0,1,where=s,color='.92',transform=a.get_xaxis_transform()); a.plot(r,'k',lw=1,label='real'); a.plot(m,'C3',lw=1,label='made'); a.set_yticks([])
     axs[0].legend(fontsize=7,loc='upper right'); fig.tight_layout(pad=.2); canvas.draw(); return np.asarray(canvas.buffer_rgba())[...,:3].copy()
 
-# %% ../nbs/30_bst_training.ipynb #d46260f8
+# %% ../nbs/30_bst_training.ipynb #69ba619c
 BST_WEIGHTS = dict(seq=1., sync=10., vgg=1., picture=10., equivariance_value=10., equivariance_jacobian=10., distill=0.)
 
 class DSeq(Discriminator):
@@ -220,20 +224,20 @@ class DSeq(Discriminator):
     def __init__(self, T=24, **kw): super().__init__(num_channels=3*T,**{**dict(block_expansion=32,num_blocks=4,sn=True),**kw})
     def forward(self, frames): return super().forward(frames.flatten(1,2))
 
-# %% ../nbs/30_bst_training.ipynb #58236cab
+# %% ../nbs/30_bst_training.ipynb #d49ba3a9
 def _still_norms(model): # batch norm of a few frames says little: the running statistics are used
     for m in model.modules():
         if isinstance(m,nn.modules.batchnorm._BatchNorm): m.eval()
 
 class _BstTurn(nn.Module):
-    def __init__(self, model, kp_detector, generator, sync, d_seq, weights, distill, eq, mouth_factor, batch_norm, vgg):
+    def __init__(self, model, kp_detector, generator, sync, d_seq, weights, distill, eq, mouth_factor, batch_norm, vgg, anchor=False):
         super().__init__(); self.model,self.other = model,[kp_detector,generator,sync,d_seq,distill,vgg,Pyramid() if vgg is not None else None]
-        self.weights,self.eq,self.mouth_factor,self.batch_norm = weights,eq,mouth_factor,batch_norm
+        self.weights,self.eq,self.mouth_factor,self.batch_norm,self.anchor = weights,eq,mouth_factor,batch_norm,anchor
     def render(self, batch):
         "Key points (B*T,...) and frames (B,T,3,H,W) of the generated sequence."
         kp_detector,generator = self.other[:2]; B,T = batch['frames'].shape[:2]
         if self.batch_norm=='frozen': _still_norms(self.model)
-        kp = self.model(batch['ph'],batch['pose_maps'],batch['audio'],batch['feature_map']); kp = {k:v.float() for k,v in kp.items()}
+        kp = self.model(batch['ph'],batch['pose_maps'],batch['audio'],batch['feature_map']); kp = {k:v.float()+(batch[k]-v).float().mean(1,keepdim=True)*self.anchor for k,v in kp.items()}
         src = channels_last(batch['source'])
         with torch.no_grad(): ks = kp_detector(src); e = generator.encode(src)
         rep = lambda x: x.repeat_interleave(T,0)
@@ -260,7 +264,7 @@ class _SeqTurn(nn.Module):
     def __init__(self, d_seq): super().__init__(); self.d_seq = d_seq
     def forward(self, batch, made): return {'d_seq':lsgan_critic(self.d_seq(made['real'])[1],self.d_seq(made['made'])[1])},{}
 
-# %% ../nbs/30_bst_training.ipynb #8604f288
+# %% ../nbs/30_bst_training.ipynb #01e946d5
 class BstStage(AvctStage):
     "Batched sequential training of AVCT: equation 2 on rendered sequences."
     name,ema,clip_norm,unaveraged = 'bst',.995,1.,('d_seq',)
@@ -272,15 +276,17 @@ class BstStage(AvctStage):
         eq='fomm', # or 'distill'
         mouth_factor=4., batch_norm='frozen', # or 'batch': statistics of the batch, as the paper's text reads
         d_seq=None, vgg=None, # arguments of `DSeq`; a perceptual network
+        start=None, keep=0., # AVCT's state dict before this stage, and its share in `outcome`
+        anchor=False, # lay the key points around E_kd's mean place before they are drawn, so that motion alone is judged
         away=25, # frames between the portrait and the sequence, where the clip allows it
         silence=None, augment=True,
     ):
         super().__init__(model,clips,val,T,lr,silence=silence,augment=augment)
-        self.away,w = away,{**BST_WEIGHTS,**(weights or {})}; critic = DSeq(T,**(d_seq or {}))
+        self.away,self.anchor,self.start,self.keep,w = away,anchor,start,keep,{**BST_WEIGHTS,**(weights or {})}; critic = DSeq(T,**(d_seq or {}))
         self.fixed = {k:m for k,m in dict(kp_detector=kp_detector,generator=generator,sync=sync,distill=_Distill(nn.Identity(),clips,self.readout),vgg=vgg).items() if m is not None}
         for k in ('kp_detector','generator'): self.fixed[k].to(memory_format=torch.channels_last)
         self.nets = {'ph2kp':model,'d_seq':critic}
-        turn = _BstTurn(model,kp_detector,generator,sync,critic,w,self.fixed['distill'],eq,mouth_factor,batch_norm,vgg)
+        turn = _BstTurn(model,kp_detector,generator,sync,critic,w,self.fixed['distill'],eq,mouth_factor,batch_norm,vgg,anchor)
         self.turns = {'bst':(turn,torch.optim.Adam(turn.parameters(),lr=lr,weight_decay=weight_decay))}
         if w['seq']: self.turns['seq'] = (_SeqTurn(critic),torch.optim.Adam(critic.parameters(),lr=2e-4,betas=(.5,.999)))
         self._mels = {}
@@ -301,12 +307,26 @@ def sample(self:BstStage, rng):
     return {**b,'frames':torch.stack([f(c['frames'][int(i)]) for i in mid]).permute(0,3,1,2),'source':f(c['frames'][r]).permute(2,0,1),
             'mouth_boxes':torch.as_tensor(np.asarray(c['mouth_boxes'])[mid]).float(),'mels':torch.from_numpy(mels)}
 
-# %% ../nbs/30_bst_training.ipynb #74440d4f
+# %% ../nbs/30_bst_training.ipynb #81fe93bb
+def between(a, b, share):
+    "State dict on the way from `a` to `b`."
+    return {k:torch.lerp(v.float(),b[k].float().to(v.device),share).to(v.dtype) if v.is_floating_point() else v for k,v in a.items()}
+
+@patch
+def outcome(self:BstStage):
+    "AVCT as it is used after this stage: `keep` of it is AVCT from before."
+    net = self.averaged['ph2kp']
+    if not (self.keep and self.start): return net
+    net = deepcopy(net); net.load_state_dict(between(net.state_dict(),self.start,self.keep)); return net
+
 @patch
 @torch.no_grad()
 def rendered(self:BstStage, c, kp=None, batch=25):
     "Frames (T,3,H,W) of a clip, from its first frame and AVCT's (or given) key points."
-    kp = kp or predict_clip(self.averaged['ph2kp'],c,self.silence); g,k = self.fixed['generator'],self.fixed['kp_detector']; out = []
+    if kp is None:
+        kp = predict_clip(self.outcome(),c,self.silence)
+        if self.anchor: kp = {k:v+(c[k][:len(v)]-v).mean(0) for k,v in kp.items()}
+    g,k = self.fixed['generator'],self.fixed['kp_detector']; out = []
     src = channels_last(torch.from_numpy(np.ascontiguousarray(c['frames'][0])).to(self.device).permute(2,0,1)[None].float()/255); ks = k(src); e = g.encode(src)
     for i in range(0,len(kp['value']),batch):
         d = {n:torch.as_tensor(v[i:i+batch]).to(self.device) for n,v in kp.items()}; m = len(d['value'])
@@ -337,7 +357,7 @@ def picture(self:BstStage):
         rows += [torch.cat(list(v[t]),2) for v in (y,x)]
     return (torch.cat(rows,1).permute(1,2,0).clamp(0,1).numpy()*255).round().astype(np.uint8)
 
-# %% ../nbs/30_bst_training.ipynb #215a8580
+# %% ../nbs/30_bst_training.ipynb #fdf570e6
 def toy_frames(c, size=64):
     "Frames (T,size,size,3) uint8 of a toy clip: head, and a mouth as open as `gap`; and boxes of the mouth."
     T = len(c['gap']); f = np.full((T,size,size,3),(40,90,120),np.uint8); q = size//8; boxes = np.zeros((T,4),np.float32)

@@ -11,7 +11,7 @@ __all__ = ['MOUTH', 'STEADY', 'BILABIAL', 'OPEN', 'psnr', 'ssim', 'canny', 'vert
            'syncnet_scores', 'aligned', 'arcface', 'identity', 'jitter', 'head_statistics', 'pose_distance',
            'motion_beats', 'sound_beats', 'beat_alignment', 'mesh_vectors']
 
-# %% ../nbs/49_metrics.ipynb #ce93be07
+# %% ../nbs/49_metrics.ipynb #ddfec7cb
 import math, warnings
 from pathlib import Path
 import numpy as np
@@ -21,7 +21,7 @@ from torch import nn
 from fastcore.basics import patch
 from .core import TalkfaceError, progress
 
-# %% ../nbs/49_metrics.ipynb #879455ee
+# %% ../nbs/49_metrics.ipynb #651ae8e3
 def _pair(a, b):
     "Both stacks cut to the shorter one, as (T,H,W,C)."
     a,b = (x if x.ndim==4 else x[None] if x.ndim==3 else x[None,...,None] for x in (np.asarray(a),np.asarray(b)))
@@ -35,7 +35,7 @@ def psnr(a, b): # (T,H,W,3) or one picture, 0..255
     e = np.array([((x.astype(np.float64)-y)**2).mean() for x,y in zip(a,b)])
     return float(np.minimum(10*np.log10(255**2/np.maximum(e,1e-12)),100).mean())
 
-# %% ../nbs/49_metrics.ipynb #4b2d92d4
+# %% ../nbs/49_metrics.ipynb #88a07c3d
 def _ssim(x, y): # (H,W) float64, 0..255
     from scipy.ndimage import gaussian_filter
     g = lambda z: gaussian_filter(z,1.5,truncate=3.5,mode='reflect')
@@ -50,7 +50,7 @@ def ssim(a, b): # (T,H,W,3), (H,W,3) or (H,W), 0..255
     if min(a.shape[1:3])<11: raise TalkfaceError(f"SSIM needs pictures of 11x11 or more, not {a.shape[2]}x{a.shape[1]}")
     return float(np.mean([_ssim(x[...,k].astype(np.float64),y[...,k].astype(np.float64)) for x,y in zip(a,b) for k in range(a.shape[-1])]))
 
-# %% ../nbs/49_metrics.ipynb #3a099ca9
+# %% ../nbs/49_metrics.ipynb #14701e97
 def _thin(gy, gx, mag, low):
     "`mag` where it is the ridge along its gradient (bilinear between the neighbours) and at least `low`, else 0."
     p = np.pad(mag,1); at = lambda dy,dx: p[1+dy:1+dy+mag.shape[0],1+dx:1+dx+mag.shape[1]]
@@ -61,7 +61,7 @@ def _thin(gy, gx, mag, low):
     keep[[0,-1]] = False; keep[:,[0,-1]] = False
     return np.where(keep,mag,0)
 
-# %% ../nbs/49_metrics.ipynb #b60de072
+# %% ../nbs/49_metrics.ipynb #ec9459e0
 def canny(image,     # (H,W) grey, any range
           sigma=1., low=.1, high=.2 # absolute thresholds of the gradient
          ) -> np.ndarray:
@@ -75,7 +75,7 @@ def canny(image,     # (H,W) grey, any range
     good = np.zeros(n+1,bool); good[np.unique(label[(ridge>0)&(ridge>=high)])] = True; good[0] = False
     return good[label]
 
-# %% ../nbs/49_metrics.ipynb #833d78e6
+# %% ../nbs/49_metrics.ipynb #34e6a2c1
 def vertical_edges(x): # (H,W) float64
     "Thinned map (H,W) bool of strong horizontal change."
     from scipy.ndimage import convolve
@@ -83,7 +83,7 @@ def vertical_edges(x): # (H,W) float64
     s = np.where(s>2*np.sqrt(s.mean()),s,0); p = np.pad(s,1); c = p[1:-1,1:-1]
     return (c>0)&(((c>p[1:-1,:-2])&(c>p[1:-1,2:]))|((c>p[:-2,1:-1])&(c>p[2:,1:-1])))
 
-# %% ../nbs/49_metrics.ipynb #8eec6aca
+# %% ../nbs/49_metrics.ipynb #b4c93b39
 def _run(ok):
     "How many True lie in a row up to and with each column, (H,W)."
     k = np.arange(ok.shape[1]); last = np.maximum.accumulate(np.where(ok,-1,k),1)
@@ -96,7 +96,7 @@ def _reach(x, sign):
     left[:,2:] = _run(up)[:,:-2]; right[:,:-1] = _run(up[:,::-1])[:,::-1][:,1:]
     return left,right
 
-# %% ../nbs/49_metrics.ipynb #884cfb55
+# %% ../nbs/49_metrics.ipynb #2fabd25e
 def edge_widths(x): # (H,W) float64
     "Edge width in px at every measured edge pixel, 0 elsewhere: (H,W) int."
     gy,gx = np.gradient(x)
@@ -108,7 +108,7 @@ def edge_widths(x): # (H,W) float64
         out[m] = (np.minimum(l,100)+np.minimum(r,100)+2)[m]
     return out
 
-# %% ../nbs/49_metrics.ipynb #cdd57e3e
+# %% ../nbs/49_metrics.ipynb #e6812829
 def grey(frame): # (H,W,3) uint8 or (H,W)
     "ITU-R 601 grey as whole numbers 0..255, float64."
     if np.ndim(frame)==2: return np.asarray(frame,np.float64)
@@ -116,7 +116,7 @@ def grey(frame): # (H,W,3) uint8 or (H,W)
 
 def _blocks(x, f): return np.array([[f(x[i:i+64,j:j+64]) for j in range(0,x.shape[1]-63,64)] for i in range(0,x.shape[0]-63,64)])
 
-# %% ../nbs/49_metrics.ipynb #063e60ed
+# %% ../nbs/49_metrics.ipynb #0c4721e5
 def cpbd(image,           # (H,W) or (H,W,3)
          data_range=None  # 255 or 1; a float picture must say which, uint8 is 255
         ) -> float:
@@ -137,7 +137,7 @@ def cpbd_unit(image): # uint8
     "CPBD of the same picture divided by 255: the reading whose values look like those in papers' tables."
     return cpbd(grey(image)/255,1)
 
-# %% ../nbs/49_metrics.ipynb #12880c41
+# %% ../nbs/49_metrics.ipynb #58552f65
 def _root(s):
     "Symmetric square root of a positive semi-definite matrix; eigenvalues within rounding of 0 are 0."
     v,q = np.linalg.eigh(s); v = np.where(v>np.abs(v).max()*len(v)*np.finfo(float).eps,v,0); return (q*np.sqrt(v))@q.T
@@ -148,7 +148,7 @@ def frechet_distance(mu1, s1, mu2, s2): # (D,), (D,D), (D,), (D,D)
     v = np.linalg.svd(_root(s1)@_root(s2),compute_uv=False)
     return float(((mu1-mu2)**2).sum()+np.trace(s1)+np.trace(s2)-2*v.sum())
 
-# %% ../nbs/49_metrics.ipynb #6189bc6e
+# %% ../nbs/49_metrics.ipynb #41aac437
 def frechet(a, b,    # feature vectors (N,D) and (M,D)
             name='fd'# of the extractor; goes into the result
            ) -> dict:
@@ -159,7 +159,7 @@ def frechet(a, b,    # feature vectors (N,D) and (M,D)
     if not (np.isfinite(a).all() and np.isfinite(b).all()): return dict(name=name,value=float('nan'),n=len(a),m=len(b))
     return dict(name=name,value=frechet_distance(a.mean(0),np.cov(a.T),b.mean(0),np.cov(b.T)),n=len(a),m=len(b))
 
-# %% ../nbs/49_metrics.ipynb #28b82405
+# %% ../nbs/49_metrics.ipynb #5589111e
 class BasicConv2d(nn.Module):
     "Convolution without bias, batch norm, ReLU."
     def __init__(self, i, o, k, **kw):
@@ -172,7 +172,7 @@ def _wide(n): return dict(kernel_size=(1,n),padding=(0,n//2))
 def _tall(n): return dict(kernel_size=(n,1),padding=(n//2,0))
 def _conv(i, o, k=1, **kw): return BasicConv2d(i,o,kw.pop('kernel_size',k),**kw)
 
-# %% ../nbs/49_metrics.ipynb #4dffcc47
+# %% ../nbs/49_metrics.ipynb #edd830b5
 class InceptionBlock(nn.Module):
     "Parallel chains of convolutions, joined along the channels. `chains`: name -> layers (or a pair of last layers)."
     def __init__(self, layers, chains, pool=None):
@@ -184,7 +184,7 @@ class InceptionBlock(nn.Module):
         return x
     def forward(self, x): return torch.cat([self._chain(x,c) for c in self.chains],1)
 
-# %% ../nbs/49_metrics.ipynb #cdb21bd6
+# %% ../nbs/49_metrics.ipynb #ac371d37
 def _dbl(i, o, mid, p='branch3x3dbl'): return {f'{p}_1':_conv(i,o),f'{p}_2':_conv(o,mid,3,padding=1)}
 
 def _block_a(i, pool):
@@ -196,7 +196,7 @@ def _block_b(i):
     return InceptionBlock({'branch3x3':_conv(i,384,3,stride=2),**_dbl(i,64,96),'branch3x3dbl_3':_conv(96,96,3,stride=2)},
         [['branch3x3'],['branch3x3dbl_1','branch3x3dbl_2','branch3x3dbl_3'],['pool']],lambda x: F.max_pool2d(x,3,2))
 
-# %% ../nbs/49_metrics.ipynb #4eeda0ae
+# %% ../nbs/49_metrics.ipynb #ccf04543
 def _block_c(c, i=768):
     one = [f'branch7x7_{k}' for k in (1,2,3)]; dbl = [f'branch7x7dbl_{k}' for k in range(1,6)]
     return InceptionBlock({'branch1x1':_conv(i,192),one[0]:_conv(i,c),one[1]:_conv(c,c,**_wide(7)),one[2]:_conv(c,192,**_tall(7)),
@@ -213,7 +213,7 @@ def _block_e(i, pool):
         **_dbl(i,448,384),'branch3x3dbl_3a':_conv(384,384,**_wide(3)),'branch3x3dbl_3b':_conv(384,384,**_tall(3)),'branch_pool':_conv(i,192)},
         [['branch1x1'],['branch3x3_1',('branch3x3_2a','branch3x3_2b')],['branch3x3dbl_1','branch3x3dbl_2',('branch3x3dbl_3a','branch3x3dbl_3b')],['pool','branch_pool']],pool)
 
-# %% ../nbs/49_metrics.ipynb #ada0e3ce
+# %% ../nbs/49_metrics.ipynb #721b5b26
 class Inception(nn.Module):
     "The network of FID: pictures (B,3,H,W) in [0,1] -> features (B,64), (B,192), (B,768) or (B,2048)."
     taps = {64:2,192:4,768:12,2048:15}     # feature size -> blocks passed
@@ -226,7 +226,7 @@ class Inception(nn.Module):
         for n,m in parts: self.add_module(n,m)
         self.fc = nn.Linear(2048,1008)
 
-# %% ../nbs/49_metrics.ipynb #e2b5dd35
+# %% ../nbs/49_metrics.ipynb #2834bb40
 @patch
 def forward(self:Inception, x, tap=2048):
     if tap not in self.taps: raise TalkfaceError(f"Inception has no features of size {tap}; choose {', '.join(map(str,self.taps))}")
@@ -236,7 +236,7 @@ def forward(self:Inception, x, tap=2048):
         if n in ('Conv2d_2b_3x3','Conv2d_4a_3x3'): x = F.max_pool2d(x,3,2)
         if i==self.taps[tap]: return x.mean((2,3))
 
-# %% ../nbs/49_metrics.ipynb #f498c991
+# %% ../nbs/49_metrics.ipynb #36518ac3
 def read_weights(module,   # gets the weights
                  path,     # a torch or safetensors file of named tensors
                  what='',  # for messages: what the file should be
@@ -265,7 +265,7 @@ def load_inception(path # pt_inception-2015-12-05-6726825d.pth
     if path is None: raise TalkfaceError("FID needs the weights of Inception (pt_inception-2015-12-05-6726825d.pth, released with pytorch-fid); give their path, no other weights may carry that name")
     return read_weights(Inception(),path,'the Inception of FID (pt_inception-2015-12-05)',('AuxLogits.',))
 
-# %% ../nbs/49_metrics.ipynb #b8f0d447
+# %% ../nbs/49_metrics.ipynb #c8663646
 def inception_features(net, frames, # (N,H,W,3) uint8
                        tap=2048, batch=16):
     "Feature vectors (N,tap)."
@@ -282,7 +282,7 @@ def fid(real, made, # (N,H,W,3) uint8 of all videos together
     net = weights if isinstance(weights,nn.Module) else load_inception(weights)
     return frechet(inception_features(net,real,tap),inception_features(net,made,tap),f'fid-inception{tap}')
 
-# %% ../nbs/49_metrics.ipynb #408d6c3f
+# %% ../nbs/49_metrics.ipynb #b664b160
 MOUTH,STEADY = list(range(48,68)),list(range(27,48))   # of the 68 points
 
 def lmd_px(real, made, # (T,68,2) px
@@ -292,7 +292,7 @@ def lmd_px(real, made, # (T,68,2) px
     d = np.linalg.norm((a-a.mean(1,keepdims=True))-(b-b.mean(1,keepdims=True)),axis=-1)
     return float((d.mean(1) if mean else d.sum(1)).mean())
 
-# %% ../nbs/49_metrics.ipynb #c2b59bf8
+# %% ../nbs/49_metrics.ipynb #70bc7fd8
 def similarity_to(points, # (T,N,2)
                   target, # (N,2)
                   use     # indices of the points that are fitted
@@ -309,7 +309,7 @@ def face_template(points): # (T,68,2)
     m = np.asarray(points,np.float64)[...,:2].mean(0); l,r = m[36:42].mean(0),m[42:48].mean(0)
     return (m-(l+r)/2)/np.linalg.norm(r-l)
 
-# %% ../nbs/49_metrics.ipynb #07916e1c
+# %% ../nbs/49_metrics.ipynb #3847973c
 def lips(points, template):
     "Mouth shapes (T,20,2) free of pose and size, in eye distances."
     p = similarity_to(np.asarray(points)[...,:2],template,STEADY)[:,MOUTH]
@@ -324,14 +324,14 @@ def nlmd(real, made,     # (T,68,2)
     if not k.any(): return float('nan')
     t = face_template(real[k]); return float(np.linalg.norm(lips(real[k],t)-lips(made[k],t),axis=-1).mean())
 
-# %% ../nbs/49_metrics.ipynb #99c221b6
+# %% ../nbs/49_metrics.ipynb #bcee0427
 def loudness(wav, sr=16000, n=None, fps=25., floor=-60.): # (N,) in -1..1
     "Level of each video frame in dB of full scale, not below `floor`: (n,)."
     n = n or int(len(wav)*fps/sr); e = np.array([i*sr/fps for i in range(n+1)]).astype(int)
     x = np.concatenate([np.zeros(1),np.cumsum(np.asarray(wav,np.float64)**2)]); e = np.minimum(e,len(x)-1)
     return np.maximum(10*np.log10(np.maximum((x[e[1:]]-x[e[:-1]])/np.maximum(e[1:]-e[:-1],1),1e-12)),floor)
 
-# %% ../nbs/49_metrics.ipynb #0d0d6458
+# %% ../nbs/49_metrics.ipynb #b7ea007e
 BILABIAL,OPEN = ('P','B','M'),('AA','AE','AH','AO','AW','AY','EH')
 
 def spread(gap, keep=None):
@@ -344,7 +344,7 @@ def opened(made, real, spoken=None):
     n = min(len(made),len(real)); k = None if spoken is None else np.asarray(spoken)[:n]
     a,b = spread(made[:n],k),spread(real[:n],k); return float((a[1]-a[0])/max(b[1]-b[0],1e-9))
 
-# %% ../nbs/49_metrics.ipynb #e6b42027
+# %% ../nbs/49_metrics.ipynb #2fbcc3e2
 def runs(labels, wanted):
     "(first, end) of every run of frames whose label is among `wanted`."
     m = np.concatenate([[0],np.isin(labels,list(wanted)).astype(int),[0]]); d = np.diff(m)
@@ -363,7 +363,7 @@ def closure(gap,       # (T,) mouth opening
     unit = max(hi-lo,1e-9)
     return dict(closed=float(np.mean(np.array(low)<lo+.25*unit)),contrast=float((mean(OPEN)-mean(BILABIAL))/unit),n=len(low))
 
-# %% ../nbs/49_metrics.ipynb #fe8ef399
+# %% ../nbs/49_metrics.ipynb #423defe7
 def opening_by_phoneme(gap, labels, least=2):
     "Phoneme -> (mean opening, frames), the most open first."
     from talkface.phonemes import PHONES
@@ -371,7 +371,7 @@ def opening_by_phoneme(gap, labels, least=2):
     rows = {PHONES[i]:(float(g[lab==i].mean()),int((lab==i).sum())) for i in np.unique(lab) if (lab==i).sum()>=least}
     return dict(sorted(rows.items(),key=lambda r: -r[1][0]))
 
-# %% ../nbs/49_metrics.ipynb #761a0f38
+# %% ../nbs/49_metrics.ipynb #f8f56af7
 def loudness_correlation(gap, wav, sr=16000, spoken=None, quiet=-45.):
     "dict(correlation, slope: opening per 10 dB) over frames inside words (or above `quiet` dB below the loudest)."
     g = np.asarray(gap,np.float64); l = loudness(wav,sr,len(g)); k = np.asarray(spoken,bool)[:len(g)] if spoken is not None else l>l.max()+quiet
@@ -379,7 +379,7 @@ def loudness_correlation(gap, wav, sr=16000, spoken=None, quiet=-45.):
     if len(g)<3 or g.std()<1e-9 or l.std()<1e-9: return dict(correlation=float('nan'),slope=0.)
     return dict(correlation=float(np.corrcoef(g,l)[0,1]),slope=float(10*np.polyfit(l,g,1)[0]))
 
-# %% ../nbs/49_metrics.ipynb #a949edb6
+# %% ../nbs/49_metrics.ipynb #28d6ac31
 def _tower(conv, norm, pool, spec):
     "Sequential of convolution, batch norm and ReLU, with pools between; `spec` rows: (in, out, kernel, stride, pad) or ('pool', kernel, stride, pad)."
     out = []
@@ -392,7 +392,7 @@ _LIPS = [(3,96,(5,7,7),(1,2,2),0),('pool',(1,3,3),(1,2,2),0),(96,256,(1,5,5),(1,
          *[(256,256,(1,3,3),1,(0,1,1))]*3,('pool',(1,3,3),(1,2,2),0),(256,512,(1,6,6),1,0)]
 _SOUND = [(1,64,3,1,1),('pool',1,1,0),(64,192,3,1,1),('pool',3,(1,2),0),(192,384,3,1,1),(384,256,3,1,1),(256,256,3,1,1),('pool',3,2,0),(256,512,(5,4),1,0)]
 
-# %% ../nbs/49_metrics.ipynb #c82fe239
+# %% ../nbs/49_metrics.ipynb #6f2e404d
 class SyncNet(nn.Module):
     "Lips (B,3,5,224,224), BGR 0..255, and sound (B,1,13,20) -> 1024 numbers each."
     def __init__(self):
@@ -405,7 +405,7 @@ class SyncNet(nn.Module):
     def lips(self, x): return self.netfclip(self.lip_features(x))
     def sound(self, x): return self.netfcaud(self.netcnnaud(x).flatten(1))
 
-# %% ../nbs/49_metrics.ipynb #80f453e3
+# %% ../nbs/49_metrics.ipynb #902ea3a0
 def syncnet_mfcc(wav # (n,) float in -1..1, or int16; 16 kHz
                 ) -> np.ndarray:
     "13 cepstral coefficients (R,13) every 10 ms, of the 16-bit numbers."
@@ -419,7 +419,7 @@ def sync_windows(n_frames, n_samples):
     "How many windows of 5 frames and 20 rows SyncNet makes of a clip."
     return max(min(n_frames,n_samples//640)-5,0)
 
-# %% ../nbs/49_metrics.ipynb #d33f5311
+# %% ../nbs/49_metrics.ipynb #676adc79
 def sync_table(video, sound, # (N,D) features of windows
                shift=15      # windows to each side
               ) -> np.ndarray:
@@ -435,7 +435,7 @@ def sync_readout(table # (N,31) distances
     m = table.mean(0); best = int(m.argmin())
     return dict(avoff=table.shape[1]//2-best,avconf=float(np.median(m)-m[best]),lse_d=float(m[best]),mean=m,frames=medfilt(np.median(m)-table[:,best],9))
 
-# %% ../nbs/49_metrics.ipynb #214b4c30
+# %% ../nbs/49_metrics.ipynb #8fc891ad
 def load_syncnet(path # syncnet_v2.model
                 ) -> SyncNet:
     "SyncNet with the official weights."
@@ -459,7 +459,7 @@ def syncnet_faces(frames, # (T,H,W,3) uint8 RGB
         out.append(f[...,::-1])
     return np.ascontiguousarray(np.stack(out))
 
-# %% ../nbs/49_metrics.ipynb #a48baea9
+# %% ../nbs/49_metrics.ipynb #1eea2e5d
 def syncnet_scores(faces,   # (T,224,224,3) uint8 BGR of `syncnet_faces`
                    wav,     # (n,) float, 16 kHz
                    net,     # a loaded `SyncNet`, or the path of its weights
@@ -476,7 +476,7 @@ def syncnet_scores(faces,   # (T,224,224,3) uint8 BGR of `syncnet_faces`
             a.append(net.sound(torch.from_numpy(np.stack([c[4*k:4*k+20].T for k in i]))[:,None].float()))
     return dict(sync_readout(sync_table(torch.cat(v),torch.cat(a))),windows=n)
 
-# %% ../nbs/49_metrics.ipynb #36acfd88
+# %% ../nbs/49_metrics.ipynb #1b59e5a2
 _FIVE = np.array([[38.2946,51.6963],[73.5318,51.5014],[56.0252,71.7366],[41.5493,92.3655],[70.7299,92.2041]])   # eyes, nose, corners of the mouth at 112x112
 
 def aligned(frame, points, size=112):
@@ -486,7 +486,7 @@ def aligned(frame, points, size=112):
     o,x,y = similarity_to(np.array([*five,[0,0],[1,0],[0,1]])[None],_FIVE*size/112,range(5))[0,5:]       # where the corner and the axes go
     return cv2.warpAffine(np.ascontiguousarray(frame),np.stack([x-o,y-o,o],1),(size,size),borderMode=cv2.BORDER_REPLICATE)
 
-# %% ../nbs/49_metrics.ipynb #b8a7cf07
+# %% ../nbs/49_metrics.ipynb #92a22a38
 def arcface(path # an .onnx of InsightFace's recognition networks (their licence: research only)
            ):
     "(name, function of aligned faces (N,112,112,3) -> (N,D)); needs onnxruntime."
@@ -496,7 +496,7 @@ def arcface(path # an .onnx of InsightFace's recognition networks (their licence
     s = onnxruntime.InferenceSession(str(path),providers=['CPUExecutionProvider']); i = s.get_inputs()[0].name
     return f'csim-{Path(path).stem}',lambda x: s.run(None,{i:((x.astype(np.float32)-127.5)/127.5).transpose(0,3,1,2)})[0]
 
-# %% ../nbs/49_metrics.ipynb #8a4b3d29
+# %% ../nbs/49_metrics.ipynb #ca3e9ab3
 def identity(frames, points,       # (T,H,W,3), (T,68,2)
              portrait, portrait_points, # (H,W,3), (68,2)
              backend=None          # (name, function) as `arcface` returns
@@ -506,7 +506,7 @@ def identity(frames, points,       # (T,H,W,3), (T,68,2)
     name,f = backend; e = f(np.stack([aligned(portrait,portrait_points)]+[aligned(a,p) for a,p in zip(frames,points)])); e = e/np.linalg.norm(e,axis=1,keepdims=True)
     c = e[1:]@e[0]; return dict(name=name,value=float(c.mean()),least=float(c.min()))
 
-# %% ../nbs/49_metrics.ipynb #af5d8c4e
+# %% ../nbs/49_metrics.ipynb #b8271115
 def jitter(points): # (T,68,2)
     "Mean second difference of the rigid points in thousandths of the eye distance: trembling, not moving."
     p = np.asarray(points,np.float64)[...,:2]
@@ -519,14 +519,14 @@ def head_statistics(pose, fps=25.): # (T,6) rad, mm
     h = np.asarray(pose,np.float64).copy(); h[:,:3] = np.degrees(h[:,:3]); d = lambda k: float(np.linalg.norm(np.diff(h[:,:3],k,axis=0),axis=1).mean()*fps**k) if len(h)>k else float('nan')
     return {**{f'std_{n}':float(v) for n,v in zip(('pitch','yaw','roll','x','y','z'),h.std(0))},'speed':d(1),'jerk':d(3)}
 
-# %% ../nbs/49_metrics.ipynb #66a8c5bc
+# %% ../nbs/49_metrics.ipynb #97bc2831
 def pose_distance(a, b): # (T,6), (T',6)
     "Wasserstein distance of the velocities of each degree of freedom, in degrees or mm per frame: (6,)."
     from scipy.stats import wasserstein_distance
     k = np.r_[np.full(3,180/np.pi),np.ones(3)]
     return np.array([wasserstein_distance(*(np.diff(np.asarray(x,np.float64)*k,axis=0)[:,i] for x in (a,b))) for i in range(6)])
 
-# %% ../nbs/49_metrics.ipynb #e0f6958b
+# %% ../nbs/49_metrics.ipynb #dd95dc1a
 def motion_beats(pose, fps=25., smooth=2.):
     "Times (s) at which the turning of the head is slowest: local minima of its smoothed speed."
     from scipy.ndimage import gaussian_filter1d
@@ -542,7 +542,7 @@ def sound_beats(wav, sr=16000):
     b = fbank(level(resample(wav,sr))).numpy(); rise = gaussian_filter1d(np.maximum(np.diff(np.maximum(b,b.max()-12),axis=0),0).mean(1),2)
     return (find_peaks(rise,prominence=.25*rise.max(),distance=10)[0]+1)/100 if rise.max()>0 else np.zeros(0)
 
-# %% ../nbs/49_metrics.ipynb #0c9593a3
+# %% ../nbs/49_metrics.ipynb #58e28477
 def beat_alignment(motion, sound, # times in s
                    sigma=.05,     # s: 3 frames of 60 a second
                    over='motion'  # whose beats the mean runs over: 'motion' or 'sound'
@@ -552,7 +552,7 @@ def beat_alignment(motion, sound, # times in s
     if not len(a) or not len(b): return float('nan')
     d = np.abs(np.subtract.outer(a,b)).min(1); return float(np.exp(-d**2/(2*sigma**2)).mean())
 
-# %% ../nbs/49_metrics.ipynb #2ba939b0
+# %% ../nbs/49_metrics.ipynb #9fc6ddb1
 def mesh_vectors(points, pose, template=None):
     "(T,46): 20 mouth points in eye distances, and the pose in units of 0.1 rad and 20 mm."
     t = face_template(points) if template is None else template

@@ -6,14 +6,14 @@
 __all__ = ['convex_hull', 'hull_area', 'motion_scale', 'relative_motion', 'anchor_keypoints', 'kp_to_pixels', 'kp_ellipses',
            'draw_keypoints']
 
-# %% ../nbs/40_motion_transfer.ipynb #71453752
+# %% ../nbs/40_motion_transfer.ipynb #b5f8a385
 import numpy as np
 import torch
 
-# %% ../nbs/40_motion_transfer.ipynb #22eeab1e
+# %% ../nbs/40_motion_transfer.ipynb #257c2e5a
 from .fomm import inverse2x2
 
-# %% ../nbs/40_motion_transfer.ipynb #cb3ddfcf
+# %% ../nbs/40_motion_transfer.ipynb #54a59cfa
 def convex_hull(points): # (n,2)
     "Corners of the convex hull, counter-clockwise: (m,2)."
     pts = sorted(map(tuple, np.asarray(points, np.float64)))
@@ -25,13 +25,13 @@ def convex_hull(points): # (n,2)
         return out[:-1]
     return np.array(side(pts)+side(pts[::-1])).reshape(-1, 2)
 
-# %% ../nbs/40_motion_transfer.ipynb #bcf3c5ce
+# %% ../nbs/40_motion_transfer.ipynb #506a5eb9
 def hull_area(points): # (n,2)
     "Area of the convex hull of points; 0 if they lie on a line."
     x, y = convex_hull(points).T
     return float(abs(np.dot(x, np.roll(y,-1))-np.dot(y, np.roll(x,-1)))/2)
 
-# %% ../nbs/40_motion_transfer.ipynb #5a740344
+# %% ../nbs/40_motion_transfer.ipynb #594f0d93
 def motion_scale(kp_source, # key points of the portrait, value (B,K,2)
                  kp_driving_initial, # key points of the driving frame 0, value (B,K,2)
                 ):
@@ -40,7 +40,7 @@ def motion_scale(kp_source, # key points of the portrait, value (B,K,2)
     s = np.sqrt(np.divide(a, b, out=np.ones(max(len(a), len(b))), where=b > 0))
     return kp_source['value'].new_tensor(s)[:,None,None]
 
-# %% ../nbs/40_motion_transfer.ipynb #7103737b
+# %% ../nbs/40_motion_transfer.ipynb #a7386b7d
 def relative_motion(kp_source, # of the portrait: value (1 or B,K,2), jacobian (1 or B,K,2,2)
                     kp_driving, # of the driving frames: value (B,K,2), jacobian (B,K,2,2)
                     kp_driving_initial, # of the driving frame 0
@@ -57,7 +57,7 @@ def relative_motion(kp_source, # of the portrait: value (1 or B,K,2), jacobian (
         out['jacobian'] = kp_driving['jacobian'] @ inverse2x2(kp_driving_initial['jacobian'], eps=1e-6) @ kp_source['jacobian']
     return out
 
-# %% ../nbs/40_motion_transfer.ipynb #a9c9ee0f
+# %% ../nbs/40_motion_transfer.ipynb #7c57fd11
 def anchor_keypoints(kp_driving, # of the clip, value (T,K,2)
                      anchor='first', # 'first' or 'silence'
                      rest=None, # for 'silence': key points of silence in the portrait's pose, value (1,K,2)
@@ -68,14 +68,14 @@ def anchor_keypoints(kp_driving, # of the clip, value (T,K,2)
     if rest is None: raise ValueError("anchor='silence' needs the key points of silence.")
     return rest
 
-# %% ../nbs/40_motion_transfer.ipynb #a0a3a45f
+# %% ../nbs/40_motion_transfer.ipynb #aca3eea1
 def kp_to_pixels(value, # (...,2) in [-1,1]
                  size): # (h,w)
     "Positions in pixels (x,y): (...,2)."
     v = value.detach().float().cpu().numpy() if torch.is_tensor(value) else np.asarray(value)
     return (v+1)/2*(np.array(size)[::-1]-1)
 
-# %% ../nbs/40_motion_transfer.ipynb #7384e620
+# %% ../nbs/40_motion_transfer.ipynb #6b850a11
 def kp_ellipses(kp, # one frame: value (K,2), jacobian (K,2,2)
                 size, # (h,w) of the picture
                 radius=.08, # of the circle, in units of [-1,1]
@@ -86,7 +86,7 @@ def kp_ellipses(kp, # one frame: value (K,2), jacobian (K,2,2)
     v, j = (kp[k].detach().float().cpu().numpy() for k in ('value','jacobian'))
     return kp_to_pixels(v[:,None]+circle @ j.transpose(0,2,1), size)
 
-# %% ../nbs/40_motion_transfer.ipynb #e6b15f34
+# %% ../nbs/40_motion_transfer.ipynb #56f37418
 def draw_keypoints(frame, # (H,W,3) uint8
                    kp, # one frame: value (K,2), jacobian (K,2,2) or none
                    radius=.08, # of the ellipses' circle

@@ -6,15 +6,15 @@
 __all__ = ['timed', 'matrix_rate', 'bandwidth', 'processor', 'machine', 'in_order', 'Ours', 'full_size', 'inputs', 'networks',
            'minute', 'stages', 'peak_memory', 'live', 'bench', 'report', 'add_bench_args', 'run_bench']
 
-# %% ../nbs/53_speed.ipynb #97c12e7b
+# %% ../nbs/53_speed.ipynb #41133f9a
 import json, os, sys, time
 from pathlib import Path
 
-# %% ../nbs/53_speed.ipynb #37262a84
+# %% ../nbs/53_speed.ipynb #64039205
 import numpy as np
 from .core import TalkfaceError, asset, get_device, preset, seed_everything, writing
 
-# %% ../nbs/53_speed.ipynb #edbd8cb5
+# %% ../nbs/53_speed.ipynb #60ff8610
 def timed(f,              # what to do
           device='cpu',   # where it runs
           runs=3,         # that count
@@ -28,7 +28,7 @@ def timed(f,              # what to do
         wait(); t = time.perf_counter(); f(); wait(); out.append(time.perf_counter()-t)
     return float(np.median(out[warm:]))
 
-# %% ../nbs/53_speed.ipynb #67a06a3f
+# %% ../nbs/53_speed.ipynb #b29613dd
 def matrix_rate(dtype, device='cpu', n=None):
     "MACs a second of a square matrix product, the best of a few."
     import torch
@@ -42,7 +42,7 @@ def bandwidth(device='cpu', mb=None):
     a = torch.ones((mb or (128 if str(device) == 'cpu' else 2048))*2**18, device=device); b = torch.empty_like(a)
     return 2*a.numel()*4/min(timed(lambda: b.copy_(a), device, 1) for _ in range(3))
 
-# %% ../nbs/53_speed.ipynb #3dfa74e1
+# %% ../nbs/53_speed.ipynb #0f9ea7f7
 def processor():
     "Its name, as the system tells it."
     import platform
@@ -60,7 +60,7 @@ def machine(device='cpu') -> dict:
     return dict(device=str(device), name=name, threads=torch.get_num_threads(), cores=os.cpu_count(), torch=torch.__version__,
                 load=os.getloadavg()[0] if hasattr(os, 'getloadavg') else None, rates=rates, bandwidth=bandwidth(device)/1e9)
 
-# %% ../nbs/53_speed.ipynb #2cc7b69a
+# %% ../nbs/53_speed.ipynb #6e710337
 def in_order(nets,                       # dict with kp_detector, generator, ph2kp, as trained
              source,                     # portrait (1,3,S,S)
              ph, maps, audio):           # one window: (11,), (11,1,256,256), (11,4,41)
@@ -72,7 +72,7 @@ def in_order(nets,                       # dict with kp_detector, generator, ph2
         d = nets['ph2kp'](ph[None], maps[None], audio[None], kp['feature_map'])
         return nets['generator'](source, relative_motion(kp, d, d), kp)['prediction']
 
-# %% ../nbs/53_speed.ipynb #18bb02aa
+# %% ../nbs/53_speed.ipynb #9280932b
 class Ours:
     "The same networks for use: everything of the portrait once, every frame once, in batches."
     def __init__(self, nets, source, dtype):
@@ -94,7 +94,7 @@ class Ours:
         import torch
         with torch.inference_mode(): return self.renderer(self.source, kp, self.kp, self.encoded)
 
-# %% ../nbs/53_speed.ipynb #faba4910
+# %% ../nbs/53_speed.ipynb #cb593e8c
 def full_size(seed=0, device='cpu') -> dict:
     "Networks of the papers' sizes (256x256) with random weights."
     from talkface.avct import AVCT
@@ -103,7 +103,7 @@ def full_size(seed=0, device='cpu') -> dict:
     nets = dict(kp_detector=KPDetector(), generator=OcclusionAwareGenerator(dense_motion_params={}), ph2kp=AVCT())
     return {n: m.to(device).eval().requires_grad_(False) for n, m in nets.items()}
 
-# %% ../nbs/53_speed.ipynb #fa6fd449
+# %% ../nbs/53_speed.ipynb #4f2f7390
 def inputs(n, fr=None, device='cpu', seed=0):
     "Phones (n,), pose maps (n,1,256,256) and sound (n,4,41) to compute with."
     import torch
@@ -111,7 +111,7 @@ def inputs(n, fr=None, device='cpu', seed=0):
     r = np.random.default_rng(seed); h = np.array([0, 0, 0, 0, 0, 250])+r.normal(0, .02, (n, 6))
     return (torch.as_tensor(r.integers(0, 41, n)).to(device), torch.as_tensor(pose_map(h)).to(device), torch.as_tensor(r.normal(0, 1, (n, 4, 41)).astype(np.float32)).to(device))
 
-# %% ../nbs/53_speed.ipynb #b6346bbc
+# %% ../nbs/53_speed.ipynb #98720732
 def networks(nets,            # dict of the networks as trained
              size,            # side of the picture
              device='cpu',
@@ -143,14 +143,14 @@ def networks(nets,            # dict of the networks as trained
     for r in out['ours'].values(): r['ratio'] = out['order']['ms']/r['ms']; r['fps'] = 1e3/r['ms']
     return out
 
-# %% ../nbs/53_speed.ipynb #78ee7e17
+# %% ../nbs/53_speed.ipynb #46b168af
 def minute(seconds):
     "The bundled sentence, as often as it fits: (wav, how often, its text)."
     from talkface.media import read_audio
     wav, sr = read_audio(asset('sentence.wav')); k = max(1, round(seconds*sr/len(wav)))
     return np.tile(wav, k), k, asset('sentence.txt').read_text()
 
-# %% ../nbs/53_speed.ipynb #05fd28e1
+# %% ../nbs/53_speed.ipynb #bd140888
 def stages(animator,     # an `Animator`
            folder,       # for the video
            seconds=60.   # of speech
@@ -193,7 +193,7 @@ def peak_memory():
     except ImportError: return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/(1024 if sys.platform != 'darwin' else 2**20)
 
-# %% ../nbs/53_speed.ipynb #9642e430
+# %% ../nbs/53_speed.ipynb #713a6516
 def live(animator, seconds=6., drop=640) -> dict:
     "Milliseconds of computing for every drop: median, 95 % and worst; and the whole delay after a frame's end."
     from talkface.streaming import Stream
@@ -204,7 +204,7 @@ def live(animator, seconds=6., drop=640) -> dict:
     ms = np.array(ms[12:])
     return dict(median_ms=float(np.median(ms)), p95_ms=float(np.quantile(ms, .95)), worst_ms=float(ms.max()), delay_ms=215+1e3*drop/16000+float(np.quantile(ms, .95)))
 
-# %% ../nbs/53_speed.ipynb #56194e1b
+# %% ../nbs/53_speed.ipynb #addadcd8
 def bench(device=None,    # 'cpu', 'cuda'; None takes a GPU when there is one
           weights=None,   # of the whole system; None: the bundled ones
           quick=False,    # under 90 s
@@ -230,7 +230,7 @@ def bench(device=None,    # 'cpu', 'cuda'; None takes a GPU when there is one
         r['peak_mb_full'] = peak_memory()
     return r
 
-# %% ../nbs/53_speed.ipynb #19d55acd
+# %% ../nbs/53_speed.ipynb #a408287f
 def report(r # of `bench`
           ) -> str:
     "The measurements as lines of text."
@@ -248,7 +248,7 @@ def report(r # of `bench`
         out += ['']
     return '\n'.join(out)
 
-# %% ../nbs/53_speed.ipynb #53e0f704
+# %% ../nbs/53_speed.ipynb #d650dae9
 def add_bench_args(sub # what `ArgumentParser.add_subparsers()` returned
                   ):
     "Add the sub-command `bench`."

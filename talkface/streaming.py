@@ -6,11 +6,11 @@
 __all__ = ['Loudness', 'Ears', 'Told', 'Phones', 'Head', 'Stream', 'sound_blocks', 'level_of', 'pieces', 'recognised', 'Tape',
            'save_long', 'read_pcm', 'RawWriter', 'add_stream_args', 'run_stream']
 
-# %% ../nbs/42_streaming.ipynb #40284e25
+# %% ../nbs/42_streaming.ipynb #43ee1680
 import sys, time
 from pathlib import Path
 
-# %% ../nbs/42_streaming.ipynb #8889402e
+# %% ../nbs/42_streaming.ipynb #683ed2fc
 import numpy as np
 from fastcore.basics import patch
 from .animate import FPS, Animator, Portrait, _side, ahead, check_output, frames_for
@@ -18,7 +18,7 @@ from .audio_features import COLS, HOP, ROWS, SR, WIN, _log, f0_yin, mel_bank, mf
 from .core import TalkfaceError, asset, progress
 from .media import VideoWriter
 
-# %% ../nbs/42_streaming.ipynb #87bf165c
+# %% ../nbs/42_streaming.ipynb #42f6a9df
 class Loudness:
     "The gain of a stream: 1/(largest sample so far), or a number that is known."
     def __init__(self,
@@ -33,7 +33,7 @@ class Loudness:
             self.guess *= .5**(8*(a > .003).sum()/SR)          # halves with every eighth of a second of sound
         return 1/max(self.peak, self.guess, 1e-4)
 
-# %% ../nbs/42_streaming.ipynb #43d5f193
+# %% ../nbs/42_streaming.ipynb #6ab52e7a
 class Ears:
     "Acoustic features of a sound that is still coming."
     def __init__(self, gain=None, offset=0., f0='yin', memory=1.28):
@@ -43,7 +43,7 @@ class Ears:
     @property
     def heard(self): return self.start+len(self.x)
 
-# %% ../nbs/42_streaming.ipynb #f9b572c1
+# %% ../nbs/42_streaming.ipynb #0172dcd7
 @patch
 def push(self:Ears,
          x,          # (n,) samples at 16 kHz
@@ -66,7 +66,7 @@ def _end(self:Ears):
     n = self.heard
     return min(1+max(0, -(-(n-WIN)//HOP)), n//HOP+1)//ROWS if n else 0
 
-# %% ../nbs/42_streaming.ipynb #10e40fe4
+# %% ../nbs/42_streaming.ipynb #bfcf3390
 @patch
 def _rows(self:Ears, a, b):
     "Rows a to b: (b-a,41) float64."
@@ -83,7 +83,7 @@ def _rows(self:Ears, a, b):
     for i, v in enumerate(f): self.held = v or self.held; out[i] = self.held
     return np.concatenate([sound, out[:, None], (f > 0)[:, None]], 1)
 
-# %% ../nbs/42_streaming.ipynb #9f7ed4b5
+# %% ../nbs/42_streaming.ipynb #c19acfdd
 class Told:
     "Labels from segments that are told bit by bit; what lies behind is forgotten."
     def __init__(self, how='majority', shift_ms=0.):
@@ -102,7 +102,7 @@ class Phones(Told):
         self.rng, self.begun = np.random.default_rng(0), 0      # samples before this utterance
         self.d.reinit_feat(); self.d.start_utt()
 
-# %% ../nbs/42_streaming.ipynb #5a2fec79
+# %% ../nbs/42_streaming.ipynb #daee7e88
 @patch
 def push(self:Phones, x, gain=1.):
     "Listen to `x` (n,) at 16 kHz."
@@ -122,7 +122,7 @@ def _segments(self:Phones):
     at = self.begun/SR
     return [self.ph.Segment(self.ph.phone(s.word), at+s.start_frame/100, at+(s.end_frame+1)/100) for s in (self.d.seg() or [])]
 
-# %% ../nbs/42_streaming.ipynb #363e47eb
+# %% ../nbs/42_streaming.ipynb #f1833a3b
 @patch
 def labels(self:Told, a, b):
     "Labels (b-a,) of frames a to b; those not heard yet last on."
@@ -135,7 +135,7 @@ def labels(self:Told, a, b):
     line = self.ph.PhonemeTimeline([self.ph.Segment(x.label, max(0, x.start-t0), x.end-t0) for x in s if x.end > t0], 'allphone')
     return line.labels(b-a, self.how, self.shift)
 
-# %% ../nbs/42_streaming.ipynb #3a356bcd
+# %% ../nbs/42_streaming.ipynb #6323b38b
 class Head:
     "Poses of a stream: 'still', a track, or E_h step by step."
     def __init__(self, animator, portrait, pose=None, absolute=False, amplitude=1.):
@@ -148,7 +148,7 @@ class Head:
             self.track = (p[0] if absolute else self.h)+amplitude*(p[there]-p[:1])
         if self.track is None: self._begin(portrait)
 
-# %% ../nbs/42_streaming.ipynb #a7381f45
+# %% ../nbs/42_streaming.ipynb #56f30b36
 @patch
 def _begin(self:Head, portrait):
     import torch
@@ -164,7 +164,7 @@ def _begin(self:Head, portrait):
     zero = self.y.new_zeros(1, net.hidden); self.lower = self.upper = (zero, zero)
     self.raw, self.middle = [], None
 
-# %% ../nbs/42_streaming.ipynb #d435c9ef
+# %% ../nbs/42_streaming.ipynb #0a2dd9da
 @patch
 def push(self:Head,
          features # (k,4,41)
@@ -180,7 +180,7 @@ def _embed(self:Head, features):
     net = self.a.models['audio2pose']
     with torch.inference_mode(): return net.embed_audio(torch.as_tensor(features)[None].to(net.output.weight))[0] if len(features) else []
 
-# %% ../nbs/42_streaming.ipynb #8d1d4a5e
+# %% ../nbs/42_streaming.ipynb #cc7d2910
 @patch
 def _step(self:Head, a, t):
     "The pose of frame t."
@@ -199,7 +199,7 @@ def _step(self:Head, a, t):
     fade = .5-.5*np.cos(np.pi*min(1, t/12))
     return self.h+self.amplitude*fade*(smooth_poses(self.raw)[max(-7, -len(self.raw))]-self.middle)
 
-# %% ../nbs/42_streaming.ipynb #86b07a21
+# %% ../nbs/42_streaming.ipynb #27737add
 class Stream:
     "A portrait that speaks while the sound is still coming: `push` samples, get frames."
     def __init__(self,
@@ -230,7 +230,7 @@ class _Item:
     "A frame in the window: label, reduced pose map, embeddings."
     def __init__(self, pose_map, f_ra, fixed=None): self.map, self.f_ra, self.fixed, self.label, self.f_ph = pose_map, f_ra, fixed, None, None
 
-# %% ../nbs/42_streaming.ipynb #a4634625
+# %% ../nbs/42_streaming.ipynb #7d7e508a
 @patch
 def _at_16k(self:Stream, x, last=False):
     "What was pushed, as float mono at 16 kHz."
@@ -246,7 +246,7 @@ def _at_16k(self:Stream, x, last=False):
     if last and self.samples: out += self.change.resample(None)
     return np.concatenate([f.to_ndarray()[0] for f in out]) if out else np.zeros(0, np.float32)
 
-# %% ../nbs/42_streaming.ipynb #1a010175
+# %% ../nbs/42_streaming.ipynb #2a44a4a8
 @patch
 def _add(self:Stream, features, poses, fixed=None):
     "Append frames (k,4,41), (k,6) to the line."
@@ -280,7 +280,7 @@ def _known_until(self:Stream, n):
     self._known = self.known.labels(2*n+250, how=p.label, shift_ms=p.phone_shift_ms)
     return self._known[:n]
 
-# %% ../nbs/42_streaming.ipynb #d7d2e9a7
+# %% ../nbs/42_streaming.ipynb #5d950797
 @patch
 def _frames(self:Stream, upto):
     "The frames `done` ... `upto`-1: their windows, key points, pictures."
@@ -298,7 +298,7 @@ def _frames(self:Stream, upto):
     self.line, self.base = self.line[max(0, upto-w-self.base):], max(self.base, upto-w)
     return list(self.a.render(self.portrait, self.kp, self.size))
 
-# %% ../nbs/42_streaming.ipynb #fc7cb5b2
+# %% ../nbs/42_streaming.ipynb #4b962b7e
 @patch
 def push(self:Stream,
          x,          # (n,) samples, floats in [-1,1]
@@ -327,7 +327,7 @@ def finish(self:Stream) -> list:
     out = self.push(np.zeros(0), True)
     return out+out[-1:]*max(0, frames_for(self.samples, self.sr)-self.n)
 
-# %% ../nbs/42_streaming.ipynb #444a5c8a
+# %% ../nbs/42_streaming.ipynb #dc618e6c
 def sound_blocks(path, sr=SR, seconds=10.):
     "The sound of a file, mono at `sr`, in blocks of about `seconds`."
     import av
@@ -350,7 +350,7 @@ def sound_blocks(path, sr=SR, seconds=10.):
             if n >= seconds*sr: yield np.concatenate(have); have, n = [], 0
         if n: yield np.concatenate(have)
 
-# %% ../nbs/42_streaming.ipynb #a6bf04cc
+# %% ../nbs/42_streaming.ipynb #f4c91ae9
 def level_of(path):
     "(offset, gain, samples at 16 kHz) of a file, as `clip_gain` would tell of the whole."
     lo, hi, total, n = np.inf, -np.inf, 0., 0
@@ -358,7 +358,7 @@ def level_of(path):
     off = total/max(n, 1)
     return off, 1/max(hi-off, off-lo, 1e-4), n
 
-# %% ../nbs/42_streaming.ipynb #182101ea
+# %% ../nbs/42_streaming.ipynb #91da6e2d
 def pieces(blocks, # of `sound_blocks`
            most=30. # seconds
           ):
@@ -383,7 +383,7 @@ def recognised(blocks):
         yield x, [replace(s, start=s.start+at/SR, end=s.end+at/SR) for s in segs]
         at += len(x)
 
-# %% ../nbs/42_streaming.ipynb #00cc125b
+# %% ../nbs/42_streaming.ipynb #ffdae2ea
 class Tape:
     "Sound for a `VideoWriter`, taken in order, forgotten when taken: pushed, or pulled from blocks."
     def __init__(self, blocks=()): self.x, self.start, self.blocks = np.zeros(0, np.float32), 0, iter(blocks)
@@ -395,8 +395,8 @@ class Tape:
         self.x, self.start = self.x[s.stop-self.start:], min(s.stop, len(self))
         return out
 
-# %% ../nbs/42_streaming.ipynb #c86cd65a
-def save_long(animator, image, path, out, phonemes=None, pose=None, size=None, crf=18, block=10., **kw):
+# %% ../nbs/42_streaming.ipynb #99163819
+def save_long(animator, image, path, out, phonemes=None, pose=None, size=None, crf=18, block=2., **kw):
     "`Animator.save` for a long file, in constant memory; the number of frames."
     import av
     off, gain, n = level_of(path); p = animator.switches; kw.pop('sr', None)
@@ -417,7 +417,7 @@ def _harvest():
     from talkface.animate import _tracker
     return _tracker('harvest')
 
-# %% ../nbs/42_streaming.ipynb #15e04c99
+# %% ../nbs/42_streaming.ipynb #813882a8
 def read_pcm(file,          # open binary file
              rate=16000, channels=1,  # of samples without a header
              seconds=.04    # of sound at a time
@@ -450,7 +450,7 @@ def _samples(file, rest, width, n):
         if len(b) < width: return
         yield np.frombuffer(b[:len(b)//width*width], '<i2').reshape(-1, width//2).mean(1, dtype=np.float32)/32768
 
-# %% ../nbs/42_streaming.ipynb #847157da
+# %% ../nbs/42_streaming.ipynb #fedbfffa
 class RawWriter:
     "Frames as raw RGB to an open file."
     def __init__(self, file): self.file = file
@@ -458,7 +458,7 @@ class RawWriter:
     def write(self, frame): self.file.write(np.ascontiguousarray(frame).tobytes()); self.file.flush()
     def __exit__(self, *_): pass
 
-# %% ../nbs/42_streaming.ipynb #77bb48a4
+# %% ../nbs/42_streaming.ipynb #dc91c537
 def add_stream_args(sub # what `ArgumentParser.add_subparsers()` returned
                    ):
     "Add the sub-command `stream`."
@@ -478,7 +478,7 @@ def add_stream_args(sub # what `ArgumentParser.add_subparsers()` returned
     p.set_defaults(run=run_stream)
     return p
 
-# %% ../nbs/42_streaming.ipynb #c9d0bc34
+# %% ../nbs/42_streaming.ipynb #756b159a
 def run_stream(args):
     "What `talkface stream` does."
     say = lambda s: print(f"talkface: {s}", file=sys.stderr)

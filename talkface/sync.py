@@ -8,7 +8,7 @@ __all__ = ['SR', 'HOP', 'NFFT', 'BANDS', 'COLUMNS', 'SIZE', 'FACE', 'AUDIO', 'FL
            'sync_P', 'sync_loss', 'embed_clip', 'cross_P', 'shift_curve', 'sync_offsets', 'draw_group', 'change',
            'clip_length', 'Mouths', 'Scale', 'SyncLoss', 'SyncStage']
 
-# %% ../nbs/22_sync.ipynb #8bd70c9a
+# %% ../nbs/22_sync.ipynb #9949f8ac
 import math
 from pathlib import Path
 import numpy as np
@@ -17,11 +17,11 @@ from torch import nn
 import torch.nn.functional as F
 from fastcore.basics import patch
 
-# %% ../nbs/22_sync.ipynb #b7472099
+# %% ../nbs/22_sync.ipynb #fd56fca8
 from .core import Checkpoint, TalkfaceError, load_checkpoint, load_into
 from .training import Stage
 
-# %% ../nbs/22_sync.ipynb #e1f1a907
+# %% ../nbs/22_sync.ipynb #6053d531
 SR, HOP, NFFT, BANDS, COLUMNS = 16000, 200, 800, 80, 16   # COLUMNS: of one window, 0.2 s
 
 def _hz(m):
@@ -37,7 +37,7 @@ def mel_bank(low=55., high=7600.):
     up, down = (f-e[:-2])/(e[1:-1]-e[:-2]), (e[2:]-f)/(e[2:]-e[1:-1])
     return np.maximum(0, np.minimum(up, down))*2/(e[2:]-e[:-2])
 
-# %% ../nbs/22_sync.ipynb #5a490a5f
+# %% ../nbs/22_sync.ipynb #b8b94230
 def mel(wav,    # (n,) array or tensor, 16 kHz, in [-1,1]
        ):
     "Log-mel picture (80, n//200+1) in [-4,4]; float32, array or tensor as `wav` is."
@@ -49,7 +49,7 @@ def mel(wav,    # (n,) array or tensor, 16 kHz, in [-1,1]
     out = (8*(db+100)/100-4).clamp(-4, 4)
     return out if torch.is_tensor(wav) else out.numpy()
 
-# %% ../nbs/22_sync.ipynb #4ae47e07
+# %% ../nbs/22_sync.ipynb #13bcf5e6
 def mel_window(m,     # (80,n)
                frame  # number of the first of five frames
               ):
@@ -64,7 +64,7 @@ def mel_windows(wav, # (n,) 16 kHz
     m = mel(np.asarray(wav, np.float32))
     return np.stack([mel_window(m, i) for i in range(T)])[:,None]
 
-# %% ../nbs/22_sync.ipynb #8ce9bd7f
+# %% ../nbs/22_sync.ipynb #b7c75a0e
 def _tents(lo, hi,  # (N,) ends of the boxes, px
            n, size, # output and input pixels
            radius   # (N,) or a number, px
@@ -75,7 +75,7 @@ def _tents(lo, hi,  # (N,) ends of the boxes, px
     A = (1-(at.clamp(0, size-1)[...,None]-torch.arange(size, device=lo.device)).abs()/r).clamp_min(0)
     return A/A.sum(-1, keepdim=True)
 
-# %% ../nbs/22_sync.ipynb #1e0b0e17
+# %% ../nbs/22_sync.ipynb #1a60c3b6
 SIZE = 48, 96   # height and width of a crop
 
 def mouth_crop(frames,    # (...,3,H,W) in [0,1]
@@ -91,7 +91,7 @@ def mouth_crop(frames,    # (...,3,H,W) in [0,1]
     rows = torch.bmm(x.reshape(len(x), 3*H, W), Ax.mT).reshape(len(x), 3, H, size[1])
     return (Ay[:,None] @ rows).reshape(*lead, 3, *size)
 
-# %% ../nbs/22_sync.ipynb #748dd305
+# %% ../nbs/22_sync.ipynb #3409f01c
 FACE = [(32,7,1,3,0), (64,5,(1,2),1,0), *[(64,3,1,1,1)]*2, (128,3,2,1,0), *[(128,3,1,1,1)]*3, (256,3,2,1,0), *[(256,3,1,1,1)]*2,
         (512,3,2,1,0), *[(512,3,1,1,1)]*2, (512,3,2,1,0), (512,3,1,0,0), (512,1,1,0,0)]       # channels, kernel, stride, padding, residual
 AUDIO = [(32,3,1,1,0), *[(32,3,1,1,1)]*2, (64,3,(3,1),1,0), *[(64,3,1,1,1)]*2, (128,3,3,1,0), *[(128,3,1,1,1)]*2,
@@ -113,7 +113,7 @@ def _tower(cin, rows, multiplier):
         c = max(8, round(c*multiplier)); layers.append(ConvBlock(cin, c, k, s, p, bool(r))); cin = c
     return nn.Sequential(*layers)
 
-# %% ../nbs/22_sync.ipynb #49f00bb0
+# %% ../nbs/22_sync.ipynb #3e6e17f9
 def _similarity(v, s, eps=1e-8):
     "Cosine along the last axis with the paper's epsilon."
     return (v*s).sum(-1)/(v.norm(dim=-1)*s.norm(dim=-1)).clamp_min(eps)
@@ -135,7 +135,7 @@ class SyncNet(nn.Module):
     @staticmethod
     def P(v, s): "P_sync of embeddings, in [0,1]."; return _similarity(v, s).clamp(0, 1)
 
-# %% ../nbs/22_sync.ipynb #6b61a127
+# %% ../nbs/22_sync.ipynb #8ed90260
 def freeze(net):
     "Evaluation mode, and no gradients of its weights."
     return net.eval().requires_grad_(False)
@@ -152,7 +152,7 @@ def _expert_state(path):
     if s is None: raise TalkfaceError(f"{path} holds no sync expert; give lipsync_expert.pth, or a file that the stage sync wrote")
     return {k.removeprefix('module.'): v.float() if v.is_floating_point() else v for k, v in s.items()}
 
-# %% ../nbs/22_sync.ipynb #87f6fa09
+# %% ../nbs/22_sync.ipynb #1a837e02
 def load_expert(path # our .safetensors, a checkpoint of `fit`, or the official lipsync_expert.pth
                ) -> SyncNet:
     "A frozen `SyncNet` with the weights of a file; its width is read off the shapes."
@@ -162,7 +162,7 @@ def load_expert(path # our .safetensors, a checkpoint of `fit`, or the official 
     net = SyncNet(max(shape(14)[0], 8)/512, 2 if shape(0)[-1] == 5 else 1)
     return freeze(load_into(net, Checkpoint({'sync': state}, path=path), 'sync'))
 
-# %% ../nbs/22_sync.ipynb #508d408f
+# %% ../nbs/22_sync.ipynb #ffe2ac3b
 FLOOR = 1e-4
 
 def nll(P): "-log P, finite at 0."; return -torch.log(FLOOR+(1-FLOOR)*P)
@@ -175,7 +175,7 @@ def stack_windows(crops # (B,T,3,h,w)
     i = torch.arange(T-4, device=crops.device)[:,None]+torch.arange(5, device=crops.device)
     return crops[:,i].reshape(B, T-4, 15, h, w)
 
-# %% ../nbs/22_sync.ipynb #347e05d6
+# %% ../nbs/22_sync.ipynb #c5498c51
 def sync_P(net,    # the frozen expert
            frames, # (B,T,3,H,W) in [0,1]
            boxes,  # (B,T,4) px, of the real frames
@@ -191,7 +191,7 @@ def sync_loss(net, frames, boxes, mels):
     "Mean of -log P_sync over the windows of sequences; arguments as `sync_P`'s."
     return nll(sync_P(net, frames, boxes, mels)).mean()
 
-# %% ../nbs/22_sync.ipynb #dc0b74b5
+# %% ../nbs/22_sync.ipynb #f584958b
 @torch.no_grad()
 def embed_clip(net,   # frozen `SyncNet`
                crops, # (T,3,48,96) in [0,1]
@@ -205,7 +205,7 @@ def embed_clip(net,   # frozen `SyncNet`
     s = [net.audio(mels[i:min(i+batch,n)].to(dev)) for i in range(0, n, batch)]
     return torch.cat(v)[:n].cpu(), torch.cat(s).cpu()
 
-# %% ../nbs/22_sync.ipynb #30b275fd
+# %% ../nbs/22_sync.ipynb #ce1d9d4c
 def cross_P(v, s): "P of every mouth (n,D) with every sound (m,D): (n,m)."; return (F.normalize(v.float(), dim=-1) @ F.normalize(s.float(), dim=-1).T).clamp(0, 1)
 
 def shift_curve(v, s,       # embeddings (n,D) of a clip
@@ -230,7 +230,7 @@ def sync_offsets(net,   # frozen `SyncNet`
 def _readouts(c, vshift):
     return dict(psync=float(c[vshift]), psync_off=int(vshift-np.nanargmax(c)), psync_conf=float(np.nanmax(c)-np.nanmedian(c)), curve=c)
 
-# %% ../nbs/22_sync.ipynb #b681b86c
+# %% ../nbs/22_sync.ipynb #89a7de88
 def draw_group(loud,      # (n,) bool, windows in words
                rng,
                size=4,    # windows
@@ -248,7 +248,7 @@ def draw_group(loud,      # (n,) bool, windows in words
         pick.append(int(rng.choice(near if k % 2 and len(near) else can)))
     return pick
 
-# %% ../nbs/22_sync.ipynb #12a6aebb
+# %% ../nbs/22_sync.ipynb #50388f7f
 def change(boxes, # (5,4)
            rng):
     "Moved, scaled, sometimes mirrored boxes; (light, contrast, softness); gain in units of the mel picture (0.08 for 1 dB)."
@@ -258,7 +258,7 @@ def change(boxes, # (5,4)
     look = rng.uniform(-.08, .08), rng.uniform(.85, 1.15), 1+rng.uniform(0, 1)*(rng.random() < .6)
     return np.concatenate([mid-half, mid+half], 1).astype(np.float32), np.array(look, np.float32), rng.uniform(-.5, .5)
 
-# %% ../nbs/22_sync.ipynb #c4ecfbea
+# %% ../nbs/22_sync.ipynb #4d39f10e
 def clip_length(clip): "Frames for which everything is known."; return min(len(clip[k]) for k in ('frames','mouth_boxes','spoken') if clip.get(k) is not None)
 
 class Mouths:
@@ -276,7 +276,7 @@ class Mouths:
         "All crops (n,3,48,96), unchanged."
         return mouth_crop(torch.as_tensor(self.pixels).permute(0,3,1,2).float()/255, torch.as_tensor(self.boxes), soft=self.soft)
 
-# %% ../nbs/22_sync.ipynb #dc465ea8
+# %% ../nbs/22_sync.ipynb #8c672096
 class Scale(nn.Module):
     "A learned factor, 10 at first, and an offset if asked for."
     def __init__(self, offset=False):
@@ -302,7 +302,7 @@ class SyncLoss(nn.Module):
         v, s = self.net.face(self.pictures(batch)).reshape(B,n,-1), self.net.audio(batch['mels'].flatten(0,1)).reshape(B,n,-1)
         return self.losses(SyncNet.P(v[:,:,None], s[:,None])), made
 
-# %% ../nbs/22_sync.ipynb #34d3b23b
+# %% ../nbs/22_sync.ipynb #4b2c6eb5
 @patch
 def losses(self:SyncLoss,
            P # (B,n,n) of mouth i and sound j of each group; true pairs on the diagonal
@@ -318,7 +318,7 @@ def losses(self:SyncLoss,
         out['choice'] = (F.cross_entropy(z.transpose(1,2), i)+F.cross_entropy(z, i))/2
     return out
 
-# %% ../nbs/22_sync.ipynb #c455d572
+# %% ../nbs/22_sync.ipynb #962b762e
 class SyncStage(Stage):
     "Trains a `SyncNet` on clips; for `talkface.training.fit`. A sample is a group of windows."
     name = 'sync'
@@ -341,7 +341,7 @@ class SyncStage(Stage):
 
 def _usable(c): return clip_length(c) >= 20 and c.get('wav') is not None and np.any(c['wav']) and (c.get('spoken') is None or np.any(c['spoken']))
 
-# %% ../nbs/22_sync.ipynb #d86d2b4d
+# %% ../nbs/22_sync.ipynb #c30175aa
 @patch
 def mouths(self:SyncStage, c):
     "The clip's `Mouths`, kept while there is room."
@@ -359,7 +359,7 @@ def sound(self:SyncStage, c):
         self.sounds[id(c)] = m.astype(np.float16), said
     return self.sounds[id(c)]
 
-# %% ../nbs/22_sync.ipynb #5b152f86
+# %% ../nbs/22_sync.ipynb #3d4aae64
 @patch
 def sample(self:SyncStage, rng):
     "pixels (n,5,s,s,3) uint8, boxes (n,5,4), look (n,3): light, contrast, softness; mels (n,1,80,16)."
@@ -372,7 +372,7 @@ def sample(self:SyncStage, rng):
     return dict(pixels=np.stack([m.pixels[i:i+5] for i in at]), boxes=boxes, look=look,
                 mels=np.clip(mels[at].astype(np.float32)+gain[:,None,None,None], -4, 4))
 
-# %% ../nbs/22_sync.ipynb #6620d373
+# %% ../nbs/22_sync.ipynb #107a3f0c
 @patch
 def embeddings(self:SyncStage, c):
     "Mouths and sounds of a whole clip, by the averaged net where there is one."
@@ -397,7 +397,7 @@ def scores(self:SyncStage, apart=5, seed=0):
     if drawn: t, w = np.array(drawn).T; out.update(told_repeated=float((t > w).mean()), P_repeated=float(t.mean()))
     return out
 
-# %% ../nbs/22_sync.ipynb #281cb781
+# %% ../nbs/22_sync.ipynb #db89e70b
 @patch
 def picture(self:SyncStage):
     "Mean P against the shift, a thin line for each validation clip: (H,W,3) uint8, or None before `scores`."

@@ -7,38 +7,38 @@ __all__ = ['CONFIGS', 'STAGES', 'NETS', 'TOY', 'training_config', 'divide', 'mai
            'pair_clips', 'speaker_clip', 'speaker_clips', 'encode_clips', 'repeated_clips', 'Run', 'train',
            'add_train_args', 'run_train', 'toy_corpus']
 
-# %% ../nbs/32_train.ipynb #84f8f8c1
+# %% ../nbs/32_train.ipynb #a6b065fa
 import copy, html, json
 from pathlib import Path
 import numpy as np
 import torch
 
-# %% ../nbs/32_train.ipynb #2223aa84
+# %% ../nbs/32_train.ipynb #69e72f29
 from fastcore.basics import patch
 from . import faces
 from .core import TalkfaceError, get_device, load_checkpoint, load_into, progress, save_checkpoint, seed_everything, weights_path, writing
 from .corpus import Corpus
-from .bst_training import spoken_frames
+from .bst_training import between, spoken_frames
 from .fomm import COMPACT, MOUTH_CRITIC, AntiAliasInterpolation2d, ClipPairs, FommStage, build_fomm, repeat
 from .media import read_image
 from .training import curves, fit, read_log
 
-# %% ../nbs/32_train.ipynb #acf85d2c
+# %% ../nbs/32_train.ipynb #3c6aafdf
 _avct = dict(side=32, widths=(32,64,128,256), d_model=256, nhead=8, num_layers=3, dim_feedforward=512, embedding_dim=256, dropout=.1)
 _full = dict(kp_detector={}, generator={}, ph2kp={}, audio2pose={}, sync={})
 CONFIGS = dict(
     cpu=dict(size=128, init='talkface-compact', workers=0, vgg=None,
         models=dict(kp_detector=COMPACT['kp_detector'], generator=COMPACT['generator'], ph2kp=_avct, audio2pose=dict(width=16, hidden=128, layers=(1,1,1,1)), sync=dict(multiplier=.25, stem=2)),
         fomm=dict(share=.4, batch=8, lr=2e-4, critic=MOUTH_CRITIC, own=.35), sync=dict(share=.15, batch=64, lr=1e-3, repeated=100),
-        avct=dict(share=.2, batch=4, T=24, lr=3e-4), bst=dict(share=.2, batch=2, T=8, lr=3e-5, weights=dict(distill=1.)), head=dict(share=.08, batch=8, lr=1.5e-3)))
+        avct=dict(share=.2, batch=4, T=24, lr=3e-4), bst=dict(share=.2, batch=2, T=8, lr=3e-5, anchor=True, keep=.5, weights=dict(distill=1.)), head=dict(share=.08, batch=8, lr=1.5e-3)))
 CONFIGS['gpu-24gb'] = dict(size=256, init=None, workers=8, vgg=None, models=_full,
         fomm=dict(share=.4, batch=16, lr=2e-4, critic=MOUTH_CRITIC, own=.35), sync=dict(share=.15, batch=64, lr=1e-4, repeated=300),
-        avct=dict(share=.15, batch=8, T=24, lr=2e-4), bst=dict(share=.25, batch=1, T=24, lr=2e-5), head=dict(share=.05, batch=32, lr=1e-4))
+        avct=dict(share=.15, batch=8, T=24, lr=2e-4), bst=dict(share=.25, batch=1, T=24, lr=2e-5, anchor=True, keep=.5), head=dict(share=.05, batch=32, lr=1e-4))
 CONFIGS['gpu-80gb'] = copy.deepcopy(CONFIGS['gpu-24gb'])
 for k, b in dict(fomm=48, sync=256, avct=16, bst=3, head=32).items(): CONFIGS['gpu-80gb'][k]['batch'] = b
 CONFIGS['gpu-80gb']['workers'] = 14
 
-# %% ../nbs/32_train.ipynb #7042bd0c
+# %% ../nbs/32_train.ipynb #d1fa9043
 def _merge(a, b): return {**a, **{k: _merge(a[k], v) if isinstance(v, dict) and isinstance(a.get(k), dict) and k != 'models' else v for k, v in b.items()}}
 
 def training_config(which='cpu' # a name, a dict, or a JSON file
@@ -56,7 +56,7 @@ def training_config(which='cpu' # a name, a dict, or a JSON file
     if odd := [k for k in given if k not in c and k != 'base']: raise TalkfaceError(f"the configuration's key {odd[0]!r} is unknown; known are {', '.join(c)}")
     return _merge(c, {k: v for k, v in given.items() if k != 'base'})
 
-# %% ../nbs/32_train.ipynb #85c96867
+# %% ../nbs/32_train.ipynb #482de291
 def divide(corpus, validate=None, speaker=None):
     "`(train, validation)` of a `Corpus` by a list of clips and people."
     if validate is None:
@@ -74,7 +74,7 @@ def main_speaker(corpus):
     if not t: raise TalkfaceError(f"{corpus.path} has no clip with speech; prepare videos with sound")
     return max(t, key=t.get)
 
-# %% ../nbs/32_train.ipynb #d8d7b0b2
+# %% ../nbs/32_train.ipynb #6f4d835b
 def lip_boxes(points, # (T,68,2) px
               size, grow=1.35):
     "Boxes (T,4) tight around the lips, px."
@@ -101,7 +101,7 @@ def pair_clips(train, speaker, size, own=.35, photos=()):
         clips.append(dict(frames=c.frames, mouth=lip_boxes(c.points, size), weight=w, person=c.speaker if c.speaker == speaker else None))
     return clips+[dict(p, weight=.12/len(photos)) for p in photos]
 
-# %% ../nbs/32_train.ipynb #b3a285c9
+# %% ../nbs/32_train.ipynb #af2dbb45
 def speaker_clip(c, cache=None):
     "A `CorpusClip` as the dict of arrays that the stages of one speaker read."
     p = cache and Path(cache)/f'{c.id}.npz'
@@ -120,7 +120,7 @@ def speaker_clip(c, cache=None):
 
 def speaker_clips(corpus, cache=None, desc='clips'): return [speaker_clip(c, cache) for c in progress(list(corpus.speech()), desc=desc)]
 
-# %% ../nbs/32_train.ipynb #14b5d3a3
+# %% ../nbs/32_train.ipynb #efbeabb5
 @torch.no_grad()
 def encode_clips(clips, kp_detector, side=64, device='cpu', cache=None):
     "Add E_kd's key points and three feature maps (side at most `side`) to every clip."
@@ -169,13 +169,13 @@ def _mark(module):
     for v in module.state_dict().values(): h.update(v.detach().cpu().float().contiguous().numpy().tobytes())
     return h.hexdigest()[:10]
 
-# %% ../nbs/32_train.ipynb #5f4c5ae4
+# %% ../nbs/32_train.ipynb #192d5cbd
 STAGES = ('fomm','sync','avct','bst','head')
 NETS = dict(kp_detector='fomm', generator='fomm', ph2kp=('bst','avct'), audio2pose='head', sync='sync')   # which stage made it
 
 class Run:
     "A training run in a folder."
-    def __init__(self, out, corpus=None, config=None, validate=None, speaker=None, init='config', photos=None, resume=False, device=None):
+    def __init__(self, out, corpus=None, config=None, validate=None, speaker=None, init='config', photos=None, seed=0, resume=False, device=None):
         self.out, p = Path(out), Path(out)/'run.json'
         if p.is_file():
             if not resume: raise TalkfaceError(f"{out} holds a run already; add --resume to go on with it, or choose another folder")
@@ -186,7 +186,7 @@ class Run:
         else:
             config = training_config(config or 'cpu'); c = Corpus(corpus)
             self.about = dict(corpus=str(Path(corpus).resolve()), config=config, validate=str(Path(validate).resolve()) if validate else None, speaker=speaker or main_speaker(c),
-                              photos=str(Path(photos).resolve()) if photos else None, init=config['init'] if init == 'config' else init, stages={})
+                              photos=str(Path(photos).resolve()) if photos else None, init=config['init'] if init == 'config' else init, seed=seed, stages={})
         self.config, self.device = self.about['config'], device
         c = Corpus(self.about['corpus'])
         size = json.loads((c.path/'settings.json').read_text())['size']
@@ -202,7 +202,7 @@ class Run:
     def mine(self, which='train'): return getattr(self, which).where(lambda c: c.speaker == self.speaker).speech()
     def __repr__(self): return f"Run({self.out.name}: {len(self.train)} clips to train on, {len(self.check)} left out, speaker {self.speaker}; done: {', '.join(k for k, v in self.about['stages'].items() if v['done']) or 'nothing'})"
 
-# %% ../nbs/32_train.ipynb #955e9c9a
+# %% ../nbs/32_train.ipynb #4bdf5c35
 def _fresh(name, config, stats=None):
     from talkface.avct import AVCT
     from talkface.head_motion import HeadMotionPredictor
@@ -221,8 +221,10 @@ def network(self:Run, name):
     for stage in self._makers_of(name):
         p = self.out/f'{stage}.pt'
         if p.is_file() and (stage == 'fomm' or self.about['stages'].get(stage)):
-            st = torch.load(p, map_location='cpu', weights_only=True); m = _fresh(name, self.config, self.stats()); m.load_state_dict(st['averaged'].get(name) or st['nets'][name]); return m, f"{stage} of this run, step {st['step']}"
-    seed_everything(0); m = _fresh(name, self.config, self.stats())
+            st = torch.load(p, map_location='cpu', weights_only=True); m = _fresh(name, self.config, self.stats()); w = st['averaged'].get(name) or st['nets'][name]
+            if stage == 'bst' and (keep := self.config['bst'].get('keep')): w = between(w, self.before_bst(), keep)
+            m.load_state_dict(w); return m, f"{stage} of this run, step {st['step']}"
+    seed_everything(self.about.get('seed', 0)); m = _fresh(name, self.config, self.stats())
     if self.about['init']:
         ck = load_checkpoint(_find(self.about['init']))
         if name in ck:
@@ -231,10 +233,16 @@ def network(self:Run, name):
     return m, 'chance'
 
 @patch
+def before_bst(self:Run):
+    "AVCT's state dict as BST found it."
+    if (p := self.out/'avct.pt').is_file(): return torch.load(p, map_location='cpu', weights_only=True)['averaged']['ph2kp']
+    return load_checkpoint(_find(self.about['init']))['ph2kp'] if self.about['init'] and 'ph2kp' in load_checkpoint(_find(self.about['init'])) else None
+
+@patch
 def _makers_of(self:Run, name):
-    "Stages that may have made a network, the one to take first: BST's AVCT only while the mouth follows unseen sentences no worse than before it."
+    "Stages that may have made a network, the one to take first: BST's AVCT only while the mouth follows unseen sentences no worse than before it, by more than 0.02."
     own = {s: rows[-1].get('own', np.nan) for s in ('avct','bst') if (rows := read_log(self.out/f'{s}_scores.csv'))}
-    if name == 'ph2kp' and own.get('bst', np.nan) < own.get('avct', np.nan)-.01: return ('avct','bst')
+    if name == 'ph2kp' and own.get('bst', np.nan) < own.get('avct', np.nan)-.02: return ('avct','bst')
     return tuple(np.atleast_1d(NETS[name]))
 
 def _find(which):
@@ -254,7 +262,7 @@ def stats(self:Run):
     with writing(p) as tmp: np.save(tmp, s)
     return s
 
-# %% ../nbs/32_train.ipynb #d835d3f1
+# %% ../nbs/32_train.ipynb #68d13be4
 def _vgg(path):
     "The perceptual network, or None."
     if not path: return None
@@ -303,7 +311,7 @@ def _avct(run, o):
 def _bst(run, o):
     from talkface.bst_training import BstStage
     nets = [run.network(k)[0] for k in ('ph2kp','kp_detector','generator','sync')]
-    return BstStage(*nets, *_encoded(run, o), vgg=_vgg(run.config['vgg']), **o)
+    return BstStage(*nets, *_encoded(run, o), vgg=_vgg(run.config['vgg']), start=run.before_bst(), **o)
 
 def _head(run, o):
     from talkface.head_motion import HeadStage
@@ -321,7 +329,7 @@ def stage(self:Run, name):
     how = dict(batch=o.pop('batch'), workers=self.config['workers'], accumulate=o.pop('accumulate', 1))
     return _MAKERS[name](self, o), how
 
-# %% ../nbs/32_train.ipynb #950f654e
+# %% ../nbs/32_train.ipynb #c7776195
 @patch
 def pack(self:Run):
     "Write `talkface.safetensors`: all networks as far as they are trained, float16."
@@ -345,7 +353,7 @@ def _speaker_frame(self:Run, kp_detector):
     x = torch.from_numpy(np.ascontiguousarray(best.frames[0])).permute(2,0,1)[None].float()/255
     return dict(feature_map=kp_detector.eval().features(x)[0], pose=torch.tensor(faces.smooth(np.asarray(best.poses))[0]).float())
 
-# %% ../nbs/32_train.ipynb #5d619d3a
+# %% ../nbs/32_train.ipynb #5ff18ef8
 def _png(fig):
     import base64, io
     import matplotlib.pyplot as plt
@@ -378,7 +386,7 @@ def report(self:Run):
     with writing(self.out/'report.html') as tmp: tmp.write_text(page, encoding='utf-8')
     return self.out/'report.html'
 
-# %% ../nbs/32_train.ipynb #cdb17f8a
+# %% ../nbs/32_train.ipynb #99ea8d3b
 def train(corpus,          # folder that `talkface prepare` made; None to go on with a run
           out,             # folder of the run
           stage='all',     # 'all' or one of `STAGES`
@@ -386,7 +394,7 @@ def train(corpus,          # folder that `talkface prepare` made; None to go on 
           steps=None,      # or steps of each
           config=None,     # see `training_config`; None: 'cpu', or what the run began with
           resume=False,    # go on with the run in `out`
-          validate=None, speaker=None, init='config', photos=None, device=None, # see `Run`
+          validate=None, speaker=None, init='config', photos=None, seed=0, device=None, # see `Run`
           every=120,       # seconds between checkpoints
           live=False,      # curves below the notebook cell
          ):
@@ -396,7 +404,7 @@ def train(corpus,          # folder that `talkface prepare` made; None to go on 
     if not (minutes or steps): raise TalkfaceError("say how long to train: --minutes N (all stages together) or --steps N (of each stage)")
     from accelerate import PartialState
     here = PartialState(cpu=get_device(device).type == 'cpu')       # one of several processes under `accelerate launch`
-    with here.main_process_first(): run = Run(out, corpus, config, validate, speaker, init, photos, resume or not here.is_main_process, device)
+    with here.main_process_first(): run = Run(out, corpus, config, validate, speaker, init, photos, seed, resume or not here.is_main_process, device)
     total = sum(run.config[n]['share'] for n in names)
     for n in names:
         was = run.about['stages'].get(n)
@@ -406,7 +414,7 @@ def train(corpus,          # folder that `talkface prepare` made; None to go on 
         st, how = run.stage(n)
         about = run.about['stages'].setdefault(n, dict(done=False, steps=0, seconds=0., batch=how['batch'], machine=''))
         if here.is_main_process: run.write()
-        rows = fit(st, run.out, steps, m, device=device, every=every, live=live, **how)
+        rows = fit(st, run.out, steps, m, seed=run.about.get('seed', 0), device=device, every=every, live=live, **how)
         if here.is_main_process:
             about.update(done=True, batch=how['batch'], steps=int(rows[-1]['step']) if rows else 0, seconds=rows[-1]['seconds'] if rows else 0., machine=_machine(st)); run.write()
             run.pack(); run.report()
@@ -418,7 +426,7 @@ def _machine(st):
     import os
     return torch.cuda.get_device_name() if st.device.type == 'cuda' else f"{os.cpu_count()} CPU cores"
 
-# %% ../nbs/32_train.ipynb #f1c40751
+# %% ../nbs/32_train.ipynb #928ec09e
 def add_train_args(sub # what `ArgumentParser.add_subparsers()` returned
                   ):
     "Add the sub-command `train`."
@@ -434,6 +442,7 @@ def add_train_args(sub # what `ArgumentParser.add_subparsers()` returned
     p.add_argument('--validate', metavar='FILE', help='list of clips and people to leave out')
     p.add_argument('--init', default='config', metavar='WEIGHTS', help="weights to start from: a file, a bundled name, or 'none' (default: the configuration's)")
     p.add_argument('--photos', metavar='FOLDER', help='photographs, further faces for E_kd and E_r')
+    p.add_argument('--seed', type=int, default=0, metavar='N', help='of everything random; --resume keeps that of the run (default 0)')
     p.add_argument('--every', type=float, default=120, metavar='SECONDS', help='between checkpoints (default 120)')
     p.add_argument('--device', help='cpu or cuda (default: the best there is)')
     p.set_defaults(run=run_train)
@@ -441,10 +450,10 @@ def add_train_args(sub # what `ArgumentParser.add_subparsers()` returned
 
 def run_train(args):
     "What `talkface train` does."
-    run = train(args.corpus, args.out, args.stage, args.minutes, args.steps, args.config, args.resume, args.validate, args.speaker, None if args.init == 'none' else args.init, args.photos, args.device, args.every)
+    run = train(args.corpus, args.out, args.stage, args.minutes, args.steps, args.config, args.resume, args.validate, args.speaker, None if args.init == 'none' else args.init, args.photos, args.seed, args.device, args.every)
     print(f"{run.out/'talkface.safetensors'}: talkface animate --weights {run.out/'talkface.safetensors'}; report: {run.out/'report.html'}")
 
-# %% ../nbs/32_train.ipynb #50fe1325
+# %% ../nbs/32_train.ipynb #d347a27f
 def toy_corpus(folder, n=8, T=48, size=64):
     "A prepared corpus of `n` drawn clips of one speaker, for tries and tests."
     from talkface.bst_training import toy_frames, toy_speaker

@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['QUESTIONS', 'REAL', 'plan', 'Study', 'Form', 'means', 'result', 'doubtful', 'write_result']
 
-# %% ../nbs/52_user_study.ipynb #205a0780
+# %% ../nbs/52_user_study.ipynb #150341eb
 import csv, json
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from .core import TalkfaceError, writing
 
-# %% ../nbs/52_user_study.ipynb #9aba10c0
+# %% ../nbs/52_user_study.ipynb #f3f33fc8
 QUESTIONS = dict(sync='How well do the lips fit the speech?',head='How natural is the movement of the head?',real='How real is the video?')
 REAL = 'real'    # the system's name of the hidden real clips
 
-# %% ../nbs/52_user_study.ipynb #f544f1fd
+# %% ../nbs/52_user_study.ipynb #3a8624aa
 def plan(items, # (set, system) of all videos
          rater, # any name
          seed=0) -> list:
@@ -30,7 +30,7 @@ def plan(items, # (set, system) of all videos
         out.append(next(x for x in free if not crowded or count[x[0]]==most)); left.remove(out[-1])
     return out
 
-# %% ../nbs/52_user_study.ipynb #950fc6bd
+# %% ../nbs/52_user_study.ipynb #6c25ae49
 class Study:
     "Videos to be rated, and the answers so far."
     def __init__(self,
@@ -46,7 +46,7 @@ class Study:
         if lack := [(s,m) for s in self.sets for m in self.systems if (s,m) not in self.videos]: raise TalkfaceError(f"{self.folder/lack[0][1]} has no video {lack[0][0]} ({len(lack)} are missing); every system must show every set")
     def __repr__(self): return f"Study({len(self.sets)} sets by {len(self.systems)} systems, {len(self.read())} answers)"
 
-# %% ../nbs/52_user_study.ipynb #7234a021
+# %% ../nbs/52_user_study.ipynb #ce4a5094
 _head = ['rater','set','system',*QUESTIONS,'seconds']
 
 @patch
@@ -57,7 +57,7 @@ def read(self:Study) -> list:
     try: return [{**r,**{q:int(r[q]) for q in QUESTIONS},'seconds':float(r['seconds'])} for r in rows]
     except (KeyError,ValueError,TypeError) as e: raise TalkfaceError(f"{self.answers} is no table of answers (row with {e}); it needs the columns {', '.join(_head)}") from e
 
-# %% ../nbs/52_user_study.ipynb #28fb39e4
+# %% ../nbs/52_user_study.ipynb #7fca7b03
 @patch
 def left(self:Study, rater): # name of a rater
     "What this rater has not rated yet, in order."
@@ -76,7 +76,7 @@ def answer(self:Study, rater, item, marks, seconds=0.):
         if new: w.writerow(_head)
         w.writerow([rater,*item,*[marks[q] for q in QUESTIONS],f'{seconds:.1f}'])
 
-# %% ../nbs/52_user_study.ipynb #67ac34fc
+# %% ../nbs/52_user_study.ipynb #6d020092
 class Form:
     "The rating form of one rater; show `form.view` in a notebook."
     def __init__(self, study, rater):
@@ -91,7 +91,7 @@ class Form:
     @property
     def ready(self): return bool(self.items) and all(m.value is not None for m in self.marks.values())
 
-# %% ../nbs/52_user_study.ipynb #c2ab37c7
+# %% ../nbs/52_user_study.ipynb #7dcf7b37
 @patch
 def show(self:Form):
     "The next video, or thanks."
@@ -111,7 +111,7 @@ def send(self:Form):
     if not self.ready: return
     self.study.answer(self.rater,self.items.pop(0),{q:m.value for q,m in self.marks.items()},time.time()-self.began); self.show()
 
-# %% ../nbs/52_user_study.ipynb #3f30fcdd
+# %% ../nbs/52_user_study.ipynb #c1f54b31
 def means(rows, question, system): # answers of `Study.read`
     "Rater -> mean mark of a system."
     out = {}
@@ -130,7 +130,7 @@ def result(rows, n=4000, seed=0) -> list:
             out.append(dict(system=s,question=q,mean=mean,low=lo,high=hi,raters=len(m),**d))
     return out
 
-# %% ../nbs/52_user_study.ipynb #3f35c2f1
+# %% ../nbs/52_user_study.ipynb #2e63f6e6
 def doubtful(rows) -> list:
     "Raters whose marks for the real clips are not above their mean of all others."
     bad = []
