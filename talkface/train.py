@@ -7,13 +7,13 @@ __all__ = ['CONFIGS', 'STAGES', 'NETS', 'TOY', 'training_config', 'divide', 'mai
            'pair_clips', 'speaker_clip', 'speaker_clips', 'encode_clips', 'repeated_clips', 'Run', 'train',
            'add_train_args', 'run_train', 'toy_corpus']
 
-# %% ../nbs/32_train.ipynb #bc0145e0
+# %% ../nbs/32_train.ipynb #2f817bef
 import copy, html, json
 from pathlib import Path
 import numpy as np
 import torch
 
-# %% ../nbs/32_train.ipynb #e80fbe3a
+# %% ../nbs/32_train.ipynb #aec42e76
 from fastcore.basics import patch
 from . import faces
 from .core import TalkfaceError, get_device, load_checkpoint, load_into, progress, save_checkpoint, seed_everything, weights_path, writing
@@ -23,7 +23,7 @@ from .fomm import COMPACT, MOUTH_CRITIC, AntiAliasInterpolation2d, ClipPairs, Fo
 from .media import read_image
 from .training import curves, fit, read_log
 
-# %% ../nbs/32_train.ipynb #26b3e064
+# %% ../nbs/32_train.ipynb #ff84e8bf
 _avct = dict(side=32, widths=(32,64,128,256), d_model=256, nhead=8, num_layers=3, dim_feedforward=512, embedding_dim=256, dropout=.1)
 _full = dict(kp_detector={}, generator={}, ph2kp={}, audio2pose={}, sync={})
 CONFIGS = dict(
@@ -38,7 +38,7 @@ CONFIGS['gpu-80gb'] = copy.deepcopy(CONFIGS['gpu-24gb'])
 for k, b in dict(fomm=48, sync=256, avct=16, bst=3, head=32).items(): CONFIGS['gpu-80gb'][k]['batch'] = b
 CONFIGS['gpu-80gb']['workers'] = 14
 
-# %% ../nbs/32_train.ipynb #3c3f1cd3
+# %% ../nbs/32_train.ipynb #1373afc1
 def _merge(a, b): return {**a, **{k: _merge(a[k], v) if isinstance(v, dict) and isinstance(a.get(k), dict) and k != 'models' else v for k, v in b.items()}}
 
 def training_config(which='cpu' # a name, a dict, or a JSON file
@@ -56,7 +56,7 @@ def training_config(which='cpu' # a name, a dict, or a JSON file
     if odd := [k for k in given if k not in c and k != 'base']: raise TalkfaceError(f"the configuration's key {odd[0]!r} is unknown; known are {', '.join(c)}")
     return _merge(c, {k: v for k, v in given.items() if k != 'base'})
 
-# %% ../nbs/32_train.ipynb #cd401932
+# %% ../nbs/32_train.ipynb #a69f3501
 def divide(corpus, validate=None, speaker=None):
     "`(train, validation)` of a `Corpus` by a list of clips and people."
     if validate is None:
@@ -74,7 +74,7 @@ def main_speaker(corpus):
     if not t: raise TalkfaceError(f"{corpus.path} has no clip with speech; prepare videos with sound")
     return max(t, key=t.get)
 
-# %% ../nbs/32_train.ipynb #8a0aeac6
+# %% ../nbs/32_train.ipynb #d7e4966b
 def lip_boxes(points, # (T,68,2) px
               size, grow=1.35):
     "Boxes (T,4) tight around the lips, px."
@@ -101,7 +101,7 @@ def pair_clips(train, speaker, size, own=.35, photos=()):
         clips.append(dict(frames=c.frames, mouth=lip_boxes(c.points, size), weight=w, person=c.speaker if c.speaker == speaker else None))
     return clips+[dict(p, weight=.12/len(photos)) for p in photos]
 
-# %% ../nbs/32_train.ipynb #b9d9a1c3
+# %% ../nbs/32_train.ipynb #a4ede7bb
 def speaker_clip(c, cache=None):
     "A `CorpusClip` as the dict of arrays that the stages of one speaker read."
     p = cache and Path(cache)/f'{c.id}.npz'
@@ -120,7 +120,7 @@ def speaker_clip(c, cache=None):
 
 def speaker_clips(corpus, cache=None, desc='clips'): return [speaker_clip(c, cache) for c in progress(list(corpus.speech()), desc=desc)]
 
-# %% ../nbs/32_train.ipynb #72ebf2b9
+# %% ../nbs/32_train.ipynb #37ff0aa4
 @torch.no_grad()
 def encode_clips(clips, kp_detector, side=64, device='cpu', cache=None):
     "Add E_kd's key points and three feature maps (side at most `side`) to every clip."
@@ -169,7 +169,7 @@ def _mark(module):
     for v in module.state_dict().values(): h.update(v.detach().cpu().float().contiguous().numpy().tobytes())
     return h.hexdigest()[:10]
 
-# %% ../nbs/32_train.ipynb #7efed3fe
+# %% ../nbs/32_train.ipynb #85084b80
 STAGES = ('fomm','sync','avct','bst','head')
 NETS = dict(kp_detector='fomm', generator='fomm', ph2kp=('bst','avct'), audio2pose='head', sync='sync')   # which stage made it
 
@@ -202,7 +202,7 @@ class Run:
     def mine(self, which='train'): return getattr(self, which).where(lambda c: c.speaker == self.speaker).speech()
     def __repr__(self): return f"Run({self.out.name}: {len(self.train)} clips to train on, {len(self.check)} left out, speaker {self.speaker}; done: {', '.join(k for k, v in self.about['stages'].items() if v['done']) or 'nothing'})"
 
-# %% ../nbs/32_train.ipynb #b3522d0a
+# %% ../nbs/32_train.ipynb #56c7a935
 def _fresh(name, config, stats=None):
     from talkface.avct import AVCT
     from talkface.head_motion import HeadMotionPredictor
@@ -216,9 +216,9 @@ def _fresh(name, config, stats=None):
     return HeadMotionPredictor(**{**more, **m})
 
 @patch
-def network(self:Run, name):
-    "`(module, where its weights come from)`; a stage's averaged weights when it is trained."
-    for stage in self._makers_of(name):
+def network(self:Run, name, stages=None):
+    "`(module, where its weights come from)`; a stage's averaged weights when it is trained. `stages`: look at these alone."
+    for stage in stages or self._makers_of(name):
         p = self.out/f'{stage}.pt'
         if p.is_file() and (stage == 'fomm' or self.about['stages'].get(stage)):
             st = torch.load(p, map_location='cpu', weights_only=True); m = _fresh(name, self.config, self.stats()); w = st['averaged'].get(name) or st['nets'][name]
@@ -235,8 +235,7 @@ def network(self:Run, name):
 @patch
 def before_bst(self:Run):
     "AVCT's state dict as BST found it."
-    if (p := self.out/'avct.pt').is_file(): return torch.load(p, map_location='cpu', weights_only=True)['averaged']['ph2kp']
-    return load_checkpoint(_find(self.about['init']))['ph2kp'] if self.about['init'] and 'ph2kp' in load_checkpoint(_find(self.about['init'])) else None
+    return self.network('ph2kp', ('avct',))[0].state_dict()
 
 @patch
 def _makers_of(self:Run, name):
@@ -262,7 +261,7 @@ def stats(self:Run):
     with writing(p) as tmp: np.save(tmp, s)
     return s
 
-# %% ../nbs/32_train.ipynb #648bea9d
+# %% ../nbs/32_train.ipynb #d8e96183
 def _vgg(path):
     "The perceptual network, or None."
     if not path: return None
@@ -329,7 +328,7 @@ def stage(self:Run, name):
     how = dict(batch=o.pop('batch'), workers=self.config['workers'], accumulate=o.pop('accumulate', 1))
     return _MAKERS[name](self, o), how
 
-# %% ../nbs/32_train.ipynb #99517b71
+# %% ../nbs/32_train.ipynb #b5530d35
 @patch
 def pack(self:Run):
     "Write `talkface.safetensors`: all networks as far as they are trained, float16."
@@ -353,7 +352,7 @@ def _speaker_frame(self:Run, kp_detector):
     x = torch.from_numpy(np.ascontiguousarray(best.frames[0])).permute(2,0,1)[None].float()/255
     return dict(feature_map=kp_detector.eval().features(x)[0], pose=torch.tensor(faces.smooth(np.asarray(best.poses))[0]).float())
 
-# %% ../nbs/32_train.ipynb #9928cb06
+# %% ../nbs/32_train.ipynb #e8c3b52d
 def _png(fig):
     import base64, io
     import matplotlib.pyplot as plt
@@ -386,7 +385,7 @@ def report(self:Run):
     with writing(self.out/'report.html') as tmp: tmp.write_text(page, encoding='utf-8')
     return self.out/'report.html'
 
-# %% ../nbs/32_train.ipynb #39f976dd
+# %% ../nbs/32_train.ipynb #8e065eac
 def train(corpus,          # folder that `talkface prepare` made; None to go on with a run
           out,             # folder of the run
           stage='all',     # 'all' or one of `STAGES`
@@ -426,7 +425,7 @@ def _machine(st):
     import os
     return torch.cuda.get_device_name() if st.device.type == 'cuda' else f"{os.cpu_count()} CPU cores"
 
-# %% ../nbs/32_train.ipynb #f6cefcad
+# %% ../nbs/32_train.ipynb #d5093150
 def add_train_args(sub # what `ArgumentParser.add_subparsers()` returned
                   ):
     "Add the sub-command `train`."
@@ -453,7 +452,7 @@ def run_train(args):
     run = train(args.corpus, args.out, args.stage, args.minutes, args.steps, args.config, args.resume, args.validate, args.speaker, None if args.init == 'none' else args.init, args.photos, args.seed, args.device, args.every)
     print(f"{run.out/'talkface.safetensors'}: talkface animate --weights {run.out/'talkface.safetensors'}; report: {run.out/'report.html'}")
 
-# %% ../nbs/32_train.ipynb #6b5f263c
+# %% ../nbs/32_train.ipynb #8b0e073d
 def toy_corpus(folder, n=8, T=48, size=64):
     "A prepared corpus of `n` drawn clips of one speaker, for tries and tests."
     from talkface.bst_training import toy_frames, toy_speaker

@@ -115,3 +115,12 @@ def test_mistakes(toy, tmp_path, args, word):
     code, out, err = command(*args, '--out', tmp_path/'new', '--device', 'cpu')
     assert code == 2 and word in err and 'Traceback' not in err and len([l for l in err.splitlines() if l.strip()]) == 1, err
     assert not (tmp_path/'new').exists() or not any((tmp_path/'new').iterdir())
+
+def test_bst_alone(tmp_path):
+    "BST without a warm start of its own begins at what AVCT is without it, and keeps its share of that."
+    import torch; from talkface.train import TOY, toy_corpus, train
+    toy_corpus(tmp_path/'c')
+    train(tmp_path/'c', tmp_path/'r', 'sync', steps=1, config=TOY, device='cpu')
+    run = train(None, tmp_path/'r', 'bst', steps=1, device='cpu', resume=True)
+    net, where = run.network('ph2kp'); trained = torch.load(tmp_path/'r'/'bst.pt', weights_only=True)['averaged']['ph2kp']
+    k = next(iter(trained)); assert where.startswith('bst') and torch.allclose(net.state_dict()[k], (trained[k]+run.before_bst()[k])/2, atol=1e-6)
