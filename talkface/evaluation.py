@@ -8,19 +8,19 @@ __all__ = ['COLUMNS', 'SETS', 'PAPER', 'WAYS', 'Tools', 'measure', 'alone', 'bes
            'corpus_clip', 'resized', 'drive', 'drive_real', 'render_way', 'seed_of', 'evaluate_weights',
            'add_evaluate_args', 'run_evaluate', 'text_table']
 
-# %% ../nbs/50_evaluation.ipynb #aff36c2f
+# %% ../nbs/50_evaluation.ipynb #b0af95e9
 import csv, html, json, os, re, warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np
 from . import metrics as M
-from .core import TalkfaceError, cache_dir, progress, sha256, weights_path, writing
+from .core import TalkfaceError, cache_dir, load_checkpoint, progress, sha256, weights_path, writing
 from .bst_training import spoken_correlation, spoken_frames
 from .faces import analyze, clip_box, crop, crop_pose, mouth_box, mouth_open, points_in_crop, smooth
 from .media import Clip, VideoWriter, read_clip
 from .metrics import opened, psnr
 
-# %% ../nbs/50_evaluation.ipynb #97d7da02
+# %% ../nbs/50_evaluation.ipynb #c83f8272
 @dataclass(frozen=True)
 class Tools:
     "Where the helpers of the evaluation are; all of it decides what is cached."
@@ -32,7 +32,7 @@ class Tools:
     arcface:str=None       # an ArcFace .onnx: csim
     seconds:float=None     # read no more of a video
 
-# %% ../nbs/50_evaluation.ipynb #2ffa8b8a
+# %% ../nbs/50_evaluation.ipynb #4b0fa6b3
 def measure(frames,      # (T,H,W,3) uint8
             wav=None,    # (n,) 16 kHz
             tools=Tools(),
@@ -43,7 +43,7 @@ def measure(frames,      # (T,H,W,3) uint8
     return dict(frames=crop(frames,box,tools.size),points=points_in_crop(t.points,box,tools.size) if has else None,pose=smooth(crop_pose(t,box)) if has else None,
                 ok=t.ok,face=points_in_crop(t.box.reshape(-1,2,2),box,tools.size).reshape(-1,4),wav=wav,box=tuple(box),picture=tuple(t.size),track=t.box)
 
-# %% ../nbs/50_evaluation.ipynb #658f6d7f
+# %% ../nbs/50_evaluation.ipynb #e7ea3d33
 @np.errstate(divide='ignore',invalid='ignore')
 def alone(a,       # `measure`
           frames=None, # (T,H,W,3) of the whole picture, for SyncNet
@@ -58,7 +58,7 @@ def alone(a,       # `measure`
     if a['wav'] is not None: out.update(_sync(a,frames,tools))
     return {k:float(v) for k,v in out.items()}
 
-# %% ../nbs/50_evaluation.ipynb #fbc9c6dc
+# %% ../nbs/50_evaluation.ipynb #169d940c
 _nets = {}
 def _net(kind, path):
     "A network read once in this process."
@@ -80,7 +80,7 @@ def _sync(a, frames, tools):
         r = M.syncnet_scores(M.syncnet_faces(frames,a.get('track')),a['wav'],_net('syncnet',tools.syncnet)); out.update({k:r[k] for k in ('avoff','avconf','lse_d')})
     return out
 
-# %% ../nbs/50_evaluation.ipynb #e1ef2eb8
+# %% ../nbs/50_evaluation.ipynb #8a7882b3
 @np.errstate(divide='ignore',invalid='ignore')
 def beside(made, real) -> dict: # two of `measure`; `real` may have spoken (T,) and labels (T,)
     "Likeness, lips and closing against the real video: name -> number."
@@ -95,7 +95,7 @@ def beside(made, real) -> dict: # two of `measure`; `real` may have spoken (T,) 
         c = M.closure(g,real['labels'],h); out.update(closed=c['closed'],contrast=c['contrast'])
     return {k:float(v) for k,v in out.items()}
 
-# %% ../nbs/50_evaluation.ipynb #3468dd5d
+# %% ../nbs/50_evaluation.ipynb #5ddc328c
 def still(real):
     "The first frame all the time."
     n = len(real['frames']); return {**real,**{k:np.repeat(real[k][:1],n,0) for k in ('frames','points','pose','face') if real.get(k) is not None}}
@@ -105,7 +105,7 @@ def other_words(real, other):
     i = np.arange(len(real['frames']))%len(other['frames'])
     return {**other,**{k:other[k][i] for k in ('frames','points','pose','ok','face') if other.get(k) is not None},'wav':real['wav']}
 
-# %% ../nbs/50_evaluation.ipynb #b1af17ee
+# %% ../nbs/50_evaluation.ipynb #50d649b5
 def copied(real, others, reach=2):
     "For each frame the frame of `others` with the best matching phonemes within `reach` frames, the nearest head pose among equals."
     def windows(l): return np.lib.stride_tricks.sliding_window_view(np.pad(np.asarray(l)[:],reach,'edge'),2*reach+1)
@@ -121,7 +121,7 @@ def _pick(stacks, sizes, at):
     "Frames by their number in the joined stacks, without joining them."
     e = np.cumsum([0,*sizes]); j = np.searchsorted(e,at,'right')-1; return np.stack([stacks[a][t-e[a]] for a,t in zip(j,at)])
 
-# %% ../nbs/50_evaluation.ipynb #66f248a2
+# %% ../nbs/50_evaluation.ipynb #66cd372b
 def floors(reals) -> dict: # clips of `measure`, with labels where phonemes are known
     "Floor -> {clip number: measured clip}; a clip meets only others of its speaker (all, when nothing is said about speakers)."
     out = {'still image':{i:still(r) for i,r in enumerate(reals)},'other words':{},'copied frames':{}}
@@ -133,7 +133,7 @@ def floors(reals) -> dict: # clips of `measure`, with labels where phonemes are 
         if known and r.get('labels') is not None and all((o['points'] is None)==(r['points'] is None) for o in known): out['copied frames'][i] = copied(r,known)
     return {k:v for k,v in out.items() if v}
 
-# %% ../nbs/50_evaluation.ipynb #3dda040a
+# %% ../nbs/50_evaluation.ipynb #2bada663
 COLUMNS = dict(psnr='dB ↑ likeness of pixels',ssim='↑ likeness of pixels',cpbd='↑ sharpness',cpbd_unit='↑ sharpness, unit range',nlmd='eye distances ↓ lips',lmd_px='px of 256 ↓ lips',
     lips='↑ correlation of the opening inside words',range='1 is right: width of the opening',closed='real is right: share of P, B, M that close',contrast='↑ open vowels minus P, B, M',
     loudness='real is right: opening against level',psync='↑ our expert',psync_off='0: our expert, frames',psync_conf='↑ our expert',avoff='0: SyncNet, frames',avconf='↑ SyncNet',lse_d='↓ SyncNet',
@@ -146,7 +146,7 @@ def interval(x, n=2000, seed=0): # values, one a clip (or rater)
     if not len(x): return (float('nan'),)*3
     m = x[np.random.default_rng(seed).integers(0,len(x),(n,len(x)))].mean(1); return float(x.mean()),*map(float,np.percentile(m,[2.5,97.5]))
 
-# %% ../nbs/50_evaluation.ipynb #84b8d55d
+# %% ../nbs/50_evaluation.ipynb #e2e68c18
 def table(rows # dicts with system, role, clip, seed and numbers
          ) -> list:
     "A dict for each system: role, clips, seeds, and name -> dict(mean, low, high, seed_sd)."
@@ -160,13 +160,13 @@ def table(rows # dicts with system, role, clip, seed and numbers
         out.append(d)
     return sorted(out,key=lambda d: ['ceiling','system','floor'].index(d['role']))
 
-# %% ../nbs/50_evaluation.ipynb #bfeda4fd
+# %% ../nbs/50_evaluation.ipynb #d5f7a6ec
 PAPER = dict(columns=('FID','CPBD','LMD','AVOff','AVConf'),rows={   # Table 1 of the paper, HDTF | VoxCeleb2
     'Wav2Lip':((.180,.790,.289,-2.92,6.97),(.203,.541,.273,-2.92,6.65)),'MakeItTalk':((.210,.694,.546,-2.93,4.87),(.230,.550,.482,-2.83,4.38)),
     'Audio2Head':((.176,.732,.483,.33,3.90),(.224,.532,.314,.50,2.47)),'FGTF':((.187,.738,.387,1.05,4.24),(.212,.559,.283,.491,4.54)),
     'PC-AVS':((.238,.725,.318,-3.00,7.18),(.276,.514,.251,-3.00,6.83)),'ground truth':((0,.827,0,.15,8.58),(0,.612,0,-2.33,7.16)),'AVCT':((.172,.751,.271,-.33,7.09),(.194,.564,.252,-.08,6.98))})
 
-# %% ../nbs/50_evaluation.ipynb #e56e8046
+# %% ../nbs/50_evaluation.ipynb #b8a7b739
 def _num(v): return '-' if v is None or not np.isfinite(v) else f'{v:.1f}' if abs(v)>=10 else f'{v:.2f}' if abs(v)>=1 else f'{v:.3f}'
 
 def _cell(v):
@@ -181,7 +181,7 @@ def html_table(tab, sets=None):
     body = ''.join(f'<tr class={d["role"]}><th>{html.escape(d["system"])}<br><small>{d["role"]}, {d["clips"]} clips'+(f', {d["seeds"]} seeds' if d['seeds']>1 else '')+'</small>'+''.join(f'<td>{_cell(d.get(c))}' for c in cols)+''.join(f'<td>{_num(sets.get(d["system"],{}).get(c))}' for c in more) for d in tab)
     return f'<table><tr><th>{head}{body}</table>'
 
-# %% ../nbs/50_evaluation.ipynb #b3b4049f
+# %% ../nbs/50_evaluation.ipynb #b94ea2fb
 _css = 'body{font:14px sans-serif;margin:2em}td,th{padding:.2em .6em;text-align:left;border-bottom:1px solid #ddd;vertical-align:top;font-weight:normal}tr.ceiling{background:#eef7ee}tr.floor{background:#f7eeee}small{color:#666}img{max-width:100%}'
 
 def _picture(frames):
@@ -201,7 +201,7 @@ def write_report(out, rows, sets=None, strips=None, notes=(), settings=None):
     with writing(out/'report.html') as tmp: tmp.write_text(_page(tab,sets,strips or {},notes),encoding='utf-8')
     return tab
 
-# %% ../nbs/50_evaluation.ipynb #8cf7b590
+# %% ../nbs/50_evaluation.ipynb #11f7257a
 def _page(tab, sets, strips, notes):
     "The report as one HTML file."
     shown = ''.join(f'<h3>{html.escape(str(c))}</h3>'+''.join(f'<div><small>{html.escape(n)}</small><br><img src="data:image/jpeg;base64,{_picture(im)}"></div>' for n,im in s.items()) for c,s in strips.items())
@@ -211,7 +211,7 @@ def _page(tab, sets, strips, notes):
 <h2>What to know</h2><ul>{''.join(f'<li>{html.escape(n)}' for n in notes)}</ul><h2>Pictures</h2>{shown}
 <h2>The paper's own numbers, for reading only</h2><p><b>Not comparable with anything above</b>: other clips, another crop, an unnamed FID, another CPBD range, a landmark distance without a formula.</p>{paper}"""
 
-# %% ../nbs/50_evaluation.ipynb #1f689d6b
+# %% ../nbs/50_evaluation.ipynb #ba361072
 def systems(videos) -> dict:
     "System -> its video files."
     from talkface.corpus import find_videos
@@ -227,7 +227,7 @@ def match(path, reals):
     s = Path(path).stem; best = max((r for r in reals if s==r or (s.startswith(r) and not s[len(r)].isalnum())),key=len,default=None)
     return (None,'') if best is None else (best,s[len(best):].strip(' _-.'))
 
-# %% ../nbs/50_evaluation.ipynb #5f000d75
+# %% ../nbs/50_evaluation.ipynb #4860cb78
 def _key(*parts):
     import hashlib
     return hashlib.sha256(json.dumps(parts,sort_keys=True,default=str).encode()).hexdigest()[:32]
@@ -244,32 +244,33 @@ def _fingerprint(tools):
     "All that changes results: sizes, hashes of the weights, and which face finder there is."
     from talkface.faces import find_face_model, _have_mediapipe
     m = find_face_model(tools.face_model) if _have_mediapipe() else None
-    return [3,tools.size,tools.seconds,_hash(m),*[_hash(getattr(tools,k)) for k in ('inception','syncnet','expert','arcface')]]
+    return [4,tools.size,tools.seconds,_hash(m),*[_hash(getattr(tools,k)) for k in ('inception','syncnet','expert','arcface')]]
 
-# %% ../nbs/50_evaluation.ipynb #a4786cfc
+# %% ../nbs/50_evaluation.ipynb #2168536a
 _plain = 'frames','points','pose','ok','face','wav','spoken','labels','features'
 def _store(path, a):
     "A measured clip as one .npz, whole or not at all."
-    with writing(path) as tmp, open(tmp,'wb') as f: np.savez(f,**{k:a[k] for k in _plain if a.get(k) is not None},meta=json.dumps({k:a.get(k) for k in ('box','picture','scores','paired','error','name','speaker')}))
+    with writing(path) as tmp, open(tmp,'wb') as f: np.savez(f,**{k:a[k] for k in _plain if a.get(k) is not None},meta=json.dumps(dict({k:a.get(k) for k in ('box','picture','scores','paired','error','name','speaker')},timeline=None if a.get('timeline') is None else a['timeline'].to_json())))
 
 def _recall(path):
     "What `_store` wrote."
     with np.load(path) as z: a = {k:z[k] for k in z.files if k!='meta'}; meta = json.loads(str(z['meta']))
+    if meta.get('timeline') is not None: from talkface.phonemes import PhonemeTimeline; meta['timeline'] = PhonemeTimeline.from_json(meta['timeline'])
     return {**{k:None for k in ('points','pose','wav','labels','spoken')},**a,**meta}
 
-# %% ../nbs/50_evaluation.ipynb #9e8a0140
+# %% ../nbs/50_evaluation.ipynb #ab95ea9c
 def _spoken_of(path, wav, seconds):
-    "labels (T,) and spoken (T,) of a real video with sound; None where nobody can tell."
+    "dict(labels (T,), spoken (T,), timeline) of a real video with sound; empty where nobody can tell."
     from talkface.corpus import find_transcript
     from talkface.phonemes import phonemes_for
     T = int(seconds*25+.5)
     try: line = phonemes_for(wav,16000,find_transcript(path))
     except TalkfaceError:
         try: line = phonemes_for(wav,16000,None)
-        except TalkfaceError: return None,None
+        except TalkfaceError: return {}
     quiet = np.isin(line.labels(T),[31,21])      # SIL, NSN
     words = [(w or '',a,b) for w,a,b in line.words()]
-    return line.labels(T),spoken_frames(words,T) if any(w for w,_,_ in words) else ~quiet
+    return dict(labels=line.labels(T),spoken=spoken_frames(words,T) if any(w for w,_,_ in words) else ~quiet,timeline=line)
 
 def _video_job(job):
     "Measure one video file; returns the path of the result."
@@ -277,13 +278,13 @@ def _video_job(job):
     if Path(to).is_file(): return to
     try:
         c = read_clip(path,max_seconds=tools.seconds); a = measure(c.frames,c.wav,tools,box)
-        if is_real and c.wav is not None: a['labels'],a['spoken'] = _spoken_of(path,c.wav,len(c)/25)
+        if is_real and c.wav is not None: a.update(_spoken_of(path,c.wav,len(c)/25))
         a['scores'] = alone(a,c.frames,tools,a.get('spoken'))
         if tools.inception: a['features'] = M.inception_features(_net('inception',tools.inception),a['frames'][::5])
     except TalkfaceError as e: a = dict(frames=np.zeros((0,1,1,3),np.uint8),ok=np.zeros(0,bool),error=str(e))
     _store(to,{**a,'name':Path(path).stem}); return to
 
-# %% ../nbs/50_evaluation.ipynb #0adc939c
+# %% ../nbs/50_evaluation.ipynb #ff75ead9
 def _worker():
     "Each process keeps to one core and leaves Ctrl-C to its parent."
     import signal, cv2, torch
@@ -300,7 +301,7 @@ def _pool(f, jobs, n, desc):
         with ProcessPoolExecutor(min(n,len(jobs)),multiprocessing.get_context('spawn'),_worker) as pool: return list(progress(pool.map(f,jobs),total=len(jobs),desc=desc))
     except BrokenProcessPool as e: raise TalkfaceError("a worker process died (killed, or out of memory); run the same command again with --jobs 1: what is measured is kept") from e
 
-# %% ../nbs/50_evaluation.ipynb #429a4e56
+# %% ../nbs/50_evaluation.ipynb #47ada2d4
 def _cache(*parts):
     p = cache_dir()/'evaluate'; p.mkdir(exist_ok=True); return p/f'{_key(*parts)}.npz'
 
@@ -314,7 +315,7 @@ def _missing(tools, points):
     if not tools.arcface: out.append("No identity: give --arcface with a recognition network (.onnx).")
     return out
 
-# %% ../nbs/50_evaluation.ipynb #af00aeb6
+# %% ../nbs/50_evaluation.ipynb #c5b3d41d
 def _row(system, role, clip, seed, a, real=None, fresh=None, tools=Tools()):
     "A row of the report; `fresh`: compute the numbers of the video alone anew (floors)."
     own = a.get('scores') or {} if not fresh else alone(a,None,tools,real.get('spoken'))
@@ -338,7 +339,7 @@ def set_scores(groups, reals): # system -> measured clips; the real clips
             if all(c.get('features') is not None for c in [*cs,*reals]): r = M.frechet(*(np.concatenate([c['features'] for c in x]) for x in (reals,cs)),'fid-inception2048'); out[s][r['name']] = round(r['value'],3)
     return out
 
-# %% ../nbs/50_evaluation.ipynb #785a04e1
+# %% ../nbs/50_evaluation.ipynb #f210fd3d
 def _strip(a, at): return np.concatenate(list(a['frames'][np.minimum(at,len(a['frames'])-1)]),1)
 
 def _finish(out, reals, groups, tools, notes, settings, most=4):
@@ -359,28 +360,18 @@ def _finish(out, reals, groups, tools, notes, settings, most=4):
     points = any(a.get('points') is not None for items in every.values() for _,_,a in items)
     return write_report(out,rows,sets,strips,[*notes,*_missing(tools,points)],settings)
 
-# %% ../nbs/50_evaluation.ipynb #759458d4
+# %% ../nbs/50_evaluation.ipynb #47258d80
 def _add(groups, who, clip, seed, a, notes):
     "Put a measured clip into its group, or its trouble into the notes."
     if a.get('error'): notes.append(f"{who[0]}, {clip}: {a['error']}")
     else: groups.setdefault(who,[]).append((clip,seed,a))
 
-def _ceiling_job(job):
-    "A real video through a renderer that its own key points drive."
-    from_,weights,device,tools,to = job
-    if Path(to).is_file(): return to
-    c = _recall(from_); f = render_way(_animator(weights,device),c,', driven by the real video'); a = resized(dict(frames=f),tools.size)['frames']
-    try: m = measure(a,c['wav'],tools,(tools.size/2,tools.size/2,tools.size)); m['scores'] = alone(m,a,tools,c['spoken'])
-    except TalkfaceError as e: m = dict(frames=a,ok=np.zeros(len(a),bool),error=str(e))
-    if tools.inception: m['features'] = M.inception_features(_net('inception',tools.inception),m['frames'][::5])
-    _store(to,m); return to
-
-# %% ../nbs/50_evaluation.ipynb #f4f43901
+# %% ../nbs/50_evaluation.ipynb #4cce74f6
 def evaluate(videos,       # folders (each a system) and files
              against=None, # folder or file of the real videos
              out='report', # folder for the report
              tools=Tools(), jobs=None,
-             ceiling=None, # weights whose renderer, driven by the real videos, makes a ceiling
+             weights=(), # files or names: the portrait of each real video's first frame also speaks with them, see below
              device=None) -> list:
     "Score videos of any systems beside real ones; returns the table (see `table`)."
     n_jobs,finger,notes = jobs or os.cpu_count() or 1,_fingerprint(tools),[]
@@ -394,12 +385,10 @@ def evaluate(videos,       # folders (each a system) and files
         if a.get('error'): notes.append(f"{name}: {a['error']}")
         else: reals[name] = {**a,'speaker':None}
     groups = {}
-    if ceiling is not None and reals:
-        from talkface.animate import find_weights
-        w = str(find_weights(ceiling)[0]); able = [(n,p) for n,p in stems.items() if n in reals and reals[n]['pose'] is not None]
-        if not able: notes.append('No ceiling: the renderer needs head poses, which this face finder does not give.')
-        todo = [(str(_cache(finger,'real',_hash(p))),w,device,tools,str(_cache(finger,'ceiling',_hash(p),_hash(w)))) for _,p in able]
-        for (n,_),f in zip(able,_pool(_ceiling_job,todo,n_jobs,'ceiling')): _add(groups,(f'{Path(w).stem}, driven by the real video','ceiling'),n,'',_recall(f),notes)
+    able = {n:a for n,a in reals.items() if a['pose'] is not None and a.get('timeline') is not None}
+    if weights and len(able)<len(stems): notes.append(f"{len(stems)-len(able)} of the real videos were not made again with the weights: that needs head poses (landmarks) and a sound with words.")
+    todo,where = _made(weights,{n:(_hash(stems[n]),str(_cache(finger,'real',_hash(stems[n])))) for n in able},finger,out,tools,device,taken=sys_)
+    for (s,role,n,seed),f in zip(where,_pool(_render_job,todo,n_jobs,'render')): _add(groups,(s,role),n,seed,_recall(f),notes)
     jobs_,where = [],[]
     for s,ps in sys_.items():
         for p in ps:
@@ -407,12 +396,12 @@ def evaluate(videos,       # folders (each a system) and files
             if stems and clip not in reals: notes.append(f"{s}/{p.name} matches no real video that could be measured, so it was left out."); continue
             box = reals[clip]['box'] if stems and _same_picture(p,reals[clip]['picture']) else None
             jobs_.append((str(p),tools,box,False,str(_cache(finger,'made',_hash(p),box)))); where.append((s,clip,seed,box is not None))
-    if not jobs_: raise TalkfaceError(f"none of the {sum(map(len,sys_.values()))} videos has the name of a real video in {against}; name a made video like its real one (bob.mp4, bob_seed1.mp4)")
-    groups.update({(s,'system'):[] for s in sys_})
+    if sys_ and not jobs_: raise TalkfaceError(f"none of the {sum(map(len,sys_.values()))} videos has the name of a real video in {against}; name a made video like its real one (bob.mp4, bob_seed1.mp4)")
+    groups.update({(s,'system'):[] for s in sys_ if (s,'system') not in groups})
     for (s,clip,seed,paired),f in zip(where,_pool(_video_job,jobs_,n_jobs,'videos')):
         _add(groups,(s,'system'),clip,seed,{**_recall(f),'paired':paired},notes)
-    if not any(groups[s,'system'] for s in sys_): raise TalkfaceError(f"no video could be measured; the first trouble: {notes[0] if notes else 'none'}")
-    return _finish(out,reals,{k:v for k,v in groups.items() if v},tools,notes,dict(videos=[str(v) for v in sys_],against=str(against),size=tools.size))
+    if not any(v for (_,role),v in groups.items() if role=='system'): raise TalkfaceError(f"no video could be measured; the first trouble: {notes[0] if notes else 'none'}")
+    return _finish(out,reals,{k:v for k,v in groups.items() if v},tools,notes,dict(videos=list(sys_),against=str(against),weights=[str(w) for w in weights],size=tools.size))
 
 def _same_picture(path, picture):
     "Has the video this picture size (h,w)?"
@@ -421,7 +410,7 @@ def _same_picture(path, picture):
         with _container(path,'video') as c: return bool(c.streams.video) and (c.streams.video[0].height,c.streams.video[0].width)==tuple(picture)
     except TalkfaceError: return False      # told when it is measured
 
-# %% ../nbs/50_evaluation.ipynb #20ac9032
+# %% ../nbs/50_evaluation.ipynb #b1ef7ae1
 def corpus_clip(c) -> dict: # `CorpusClip` with speech
     "A clip of a corpus as `measure` gives it, with labels, spoken and its timeline."
     T,line = len(c),c.phonemes; lab = line.labels(T); words = [(w or '',a,b) for w,a,b in line.words()]; known = np.isfinite(c.mouth_open).all()
@@ -437,7 +426,7 @@ def resized(a, size):
     f = np.stack([cv2.resize(x,(size,size),interpolation=cv2.INTER_AREA if size<s else cv2.INTER_LINEAR) for x in a['frames']])
     return {**a,'frames':f,**{k:a[k]*size/s for k in ('points','face') if a.get(k) is not None},'picture':(size,size)}
 
-# %% ../nbs/50_evaluation.ipynb #29c700f3
+# %% ../nbs/50_evaluation.ipynb #c4b46b12
 def drive(animator, portrait, c, voice=None):
     "Frames (T,S,S,3): the portrait with clip c's poses and the sound of c or of `voice`."
     v = voice or c
@@ -452,7 +441,7 @@ def drive_real(animator, portrait, c):
         kp = animator.models['kp_detector'](x.to(animator.device))
     return np.stack(list(animator.render(portrait,kp)))
 
-# %% ../nbs/50_evaluation.ipynb #ce6e8707
+# %% ../nbs/50_evaluation.ipynb #bb46dd0a
 WAYS = {'':'system',', driven by the real video':'ceiling',', other sound':'floor'}
 def render_way(animator, c, way, other=None) -> np.ndarray:
     "Frames (T,S,S,3) of a corpus clip (see `corpus_clip`) in one of `WAYS`."
@@ -466,34 +455,64 @@ def seed_of(path):
     "(system, seed) of a weight file's name: run_seed1.safetensors is seed 1 of run."
     s = Path(path).stem; m = re.fullmatch(r'(.+?)[._-]*seed(\d+)',s); return (m[1],m[2]) if m else (s,'')
 
-# %% ../nbs/50_evaluation.ipynb #1d9e8bfc
+# %% ../nbs/50_evaluation.ipynb #462a4ddf
 def _animator(weights, device):
     if ('animator',weights,device) not in _nets:
         from talkface.animate import Animator
         _nets['animator',weights,device] = Animator.from_pretrained(weights,device)
     return _nets['animator',weights,device]
 
-def _render_job(job):
-    "Render and measure one clip in one way; returns the path of the result."
-    corpus,ids,weights,device,way,tools,to,video = job
-    if Path(to).is_file() and Path(video).is_file(): return to
+def _source(s):
+    "A real clip: (corpus, id), or a file that `_store` wrote."
+    if isinstance(s,str): return _recall(s)
     from talkface.corpus import Corpus
-    all_ = Corpus(corpus); c = corpus_clip(all_[ids[0]])
-    f = c['frames'] if weights is None else render_way(_animator(weights,device),c,way,corpus_clip(all_[ids[1]]) if way==', other sound' else None)
+    return corpus_clip(Corpus(s[0])[s[1]])
+
+def _render_job(job):
+    "Render one clip in one way (or take its own frames) and measure it; returns the path of the result."
+    real,other,weights,device,way,tools,to,video = job
+    if Path(to).is_file() and Path(video).is_file(): return to
+    c = _source(real); f = c['frames'] if weights is None else render_way(_animator(weights,device),c,way,_source(other) if way==', other sound' else None)
     with VideoWriter(video,f.shape[1:3],25,c['wav']) as w:
         for x in f: w.write(x)
     try: a = measure(f,c['wav'],tools,(f.shape[2]/2,f.shape[1]/2,f.shape[1])); a['scores'] = alone(a,f,tools,c['spoken'])
     except TalkfaceError as e: a = dict(frames=f,ok=np.zeros(len(f),bool),error=str(e))
     if tools.inception: a['features'] = M.inception_features(_net('inception',tools.inception),a['frames'][::5])
-    _store(to,{**a,'name':ids[0]}); return to
+    _store(to,{**a,'name':Path(video).stem}); return to
 
-# %% ../nbs/50_evaluation.ipynb #96fb3738
+def _renderer(path):
+    "What tells a file's E_kd and E_r from others."
+    import hashlib
+    h,ck = hashlib.sha256(),load_checkpoint(path)
+    for n in ('kp_detector','generator'):
+        for k,t in sorted(ck[n].items()): h.update(k.encode()+t.numpy().tobytes())
+    return h.hexdigest()
+
+def _made(weights, real, finger, out, tools, device, near=None, taken=(), ways=tuple(WAYS)): # real: clip -> (what tells it from others, source)
+    "(jobs for `_render_job`, their (system, role, clip, seed)) of every way of every weight file; files with the same renderer share its ceiling, seeds their floor."
+    from talkface.animate import find_weights
+    ids,todo,where,seen = list(real),[],[],set(); near = near or {n:ids[(k+1)%len(ids)] for k,n in enumerate(ids)}
+    for w in weights:
+        path = find_weights(w)[0]; system,seed = seed_of(path)
+        while system in taken: system += "'"
+        for way,role in [(k,WAYS[k]) for k in ways]:
+            if way:
+                if (r := _renderer(path) if 'driven' in way else system) in seen: continue
+                seen.add(r)
+            for n in ids:
+                o = near[n]
+                if 'other' in way and o==n: continue
+                key = _key(finger,_hash(path),way,*[real[x][0] for x in ((n,o) if 'other' in way else (n,))])
+                todo.append((real[n][1],real[o][1],str(path),device,way,tools,str(Path(out)/'work'/f'{key}.npz'),str(Path(out)/'videos'/f'{Path(path).stem}{way}'/f'{n}.mp4'))); where.append((system+way,role,n,seed))
+    return todo,where
+
+# %% ../nbs/50_evaluation.ipynb #ffd9518c
 def evaluate_weights(weights,      # files or names of weights
                      corpus,       # folder that `talkface prepare` made
                      clips=None,   # file or list of clip ids (or their last part); None: every clip with speech
-                     out='report', tools=None, jobs=None, device=None, limit=None) -> list:
+                     out='report', tools=None, jobs=None, device=None, limit=None,
+                     ways=tuple(WAYS)) -> list: # of `WAYS`
     "Render a corpus's clips with weights, measure them beside the real ones; returns the table."
-    from talkface.animate import find_weights
     from talkface.corpus import Corpus
     whole = Corpus(corpus).speech(); ids = [c.id for c in whole]; tools = tools or Tools()
     if clips is not None:
@@ -505,14 +524,9 @@ def evaluate_weights(weights,      # files or names of weights
     if len(ids)<2: raise TalkfaceError(f"{len(ids)} clip is too few: the floors need the sound of another one; list two or more")
     real = {i:corpus_clip(whole[i]) for i in progress(ids,desc='real clips')}; near = {}
     for k,i in enumerate(ids): near[i] = next((j for j in ids[k+1:]+ids[:k] if real[j]['speaker']==real[i]['speaker']),ids[(k+1)%len(ids)])
-    jobs_,where,finger = [],[],_fingerprint(tools)
-    for w in [weights] if isinstance(weights,(str,Path)) or weights is None else weights:
-        path = find_weights(w)[0]; system,seed = seed_of(path)
-        for way,role in WAYS.items():
-            for i in ids:
-                key = _key(finger,_hash(path),way,*[_stamp(whole[j]) for j in ((i,near[i]) if 'other' in way else (i,))])
-                jobs_.append((str(corpus),(i,near[i]),str(path),device,way,tools,str(Path(out)/'work'/f'{key}.npz'),str(Path(out)/'videos'/f'{Path(path).stem}{way}'/f'{i}.mp4'))); where.append((system+way,role,i,seed))
-    for i in ids: jobs_.append((str(corpus),(i,),None,None,'',tools,str(Path(out)/'work'/f'{_key(finger,_stamp(whole[i]))}.npz'),str(Path(out)/'videos'/'real video'/f'{i}.mp4'))); where.append(('real video','',i,''))
+    finger = _fingerprint(tools); source = {i:(_stamp(whole[i]),(str(corpus),i)) for i in ids}
+    jobs_,where = _made([weights] if isinstance(weights,(str,Path)) else weights,source,finger,out,tools,device,near,ways=ways)
+    for i,(stamp,c) in source.items(): jobs_.append((c,None,None,None,'',tools,str(Path(out)/'work'/f'{_key(finger,stamp)}.npz'),str(Path(out)/'videos'/'real video'/f'{i}.mp4'))); where.append(('real video','',i,''))
     groups,reals = {},{}
     for (s,role,i,seed),f in zip(where,_pool(_render_job,jobs_,jobs or os.cpu_count() or 1,'render')):
         a = _recall(f)
@@ -525,16 +539,15 @@ def evaluate_weights(weights,      # files or names of weights
 
 def _stamp(c): return [c.id,[v[1] for v in c.meta.get('files',{}).values()]]
 
-# %% ../nbs/50_evaluation.ipynb #fba0f00d
+# %% ../nbs/50_evaluation.ipynb #8cbf4d5f
 def add_evaluate_args(sub # what `ArgumentParser.add_subparsers()` returned
                      ):
     "The arguments of `talkface evaluate`."
     p = sub.add_parser('evaluate',help='measure how good talking faces are',description="Measure videos of any systems beside real ones, or our weights on a corpus's clips; one table with floors, ceilings and spread.")
-    p.add_argument('videos',nargs='+',metavar='VIDEOS',help='folders of videos, each a system, or files; with --weights: the corpus that `talkface prepare` made')
+    p.add_argument('videos',nargs='*',metavar='VIDEOS',help='folders of videos, each a system, or files; with --weights and without --against: the corpus that `talkface prepare` made')
     p.add_argument('--against',metavar='REAL',help='folder (or file) of the real videos, matched by file name')
     p.add_argument('--out',default='report',metavar='REPORT',help='folder for report.html, report.json, table.csv and rows.csv; default: %(default)s')
-    p.add_argument('--weights',action='append',metavar='FILE',help='render the clips of a corpus with these weights and measure them; again for further weights')
-    p.add_argument('--ceiling',metavar='FILE',help='add a ceiling to folders of videos: the renderer of these weights, driven by the real videos')
+    p.add_argument('--weights',action='append',metavar='FILE',default=[],help='make the real videos (or the clips of a corpus) again with these weights and measure them, too; again for further weights')
     p.add_argument('--clips',metavar='LIST',help='text file with the clips (or speakers) of the corpus to take; default: all with speech')
     p.add_argument('--limit',type=int,metavar='N',help='the first N clips only')
     p.add_argument('--size',type=int,default=128,metavar='N',help='side of the squares that are compared; default: %(default)s')
@@ -546,7 +559,7 @@ def add_evaluate_args(sub # what `ArgumentParser.add_subparsers()` returned
     p.set_defaults(run=run_evaluate)
     return p
 
-# %% ../nbs/50_evaluation.ipynb #6696adb8
+# %% ../nbs/50_evaluation.ipynb #751634ec
 def run_evaluate(args):
     "What `talkface evaluate` does."
     if args.expert and not Path(args.expert).suffix and not Path(args.expert).exists(): args.expert = str(weights_path(args.expert))
@@ -555,10 +568,11 @@ def run_evaluate(args):
     if not 32<=args.size<=1024: raise TalkfaceError(f"a size of {args.size} is not sensible; give 32 to 1024 pixels")
     if Path(args.out).is_file(): raise TalkfaceError(f"{args.out} is a file; give a folder for the report")
     tools = Tools(args.size,args.face_model,args.inception,args.syncnet,args.expert,args.arcface,args.seconds)
-    if args.weights:
-        if len(args.videos)!=1 or args.against: raise TalkfaceError("with --weights give one corpus and nothing else: talkface evaluate --weights FILE CORPUS --out REPORT")
+    if args.weights and not args.against:
+        if len(args.videos)!=1: raise TalkfaceError("with --weights give one corpus, or the real videos: talkface evaluate --weights FILE CORPUS, or talkface evaluate --weights FILE --against REAL [VIDEOS...]")
         tab = evaluate_weights(args.weights,args.videos[0],args.clips,args.out,tools,args.jobs,args.device,args.limit)
-    else: tab = evaluate(args.videos,args.against,args.out,tools,args.jobs,args.ceiling,args.device)
+    elif not args.videos and not args.weights: raise TalkfaceError("there is nothing to measure; give folders of videos, or --weights FILE")
+    else: tab = evaluate(args.videos,args.against,args.out,tools,args.jobs,args.weights,args.device)
     print(text_table(tab)); print(f"{Path(args.out).absolute()/'report.html'}")
 
 def text_table(tab, columns=('psnr','cpbd','nlmd','lips','range','closed','contrast','psync','avconf')):
