@@ -220,16 +220,11 @@ def save_checkpoint(path:str,      # a .safetensors file
                     half:bool=True # store most tensors in 16 bits
                    ) -> Path:
     "Write our own layout: keys `<sub-model>.<key>`, and `config` as JSON in the header."
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
     states = {n: s.state_dict() if hasattr(s, 'state_dict') else s for n, s in states.items()}
     flat = {f'{n}.{k}': _shrink(k, t, half) for n, sd in states.items() for k, t in sd.items()}
     meta = {'talkface': json.dumps({'config': config, 'models': list(states)})}
-    with writing(path) as tmp:
-        try: save_file(flat, str(tmp), metadata=meta)
-        except SafetensorError as e:        # it hides the system's error number in its text
-            if m := re.search(r'os error (\d+)', str(e)): raise OSError(int(m[1]), str(e)) from e
-            raise
+    with writing(path) as tmp: tmp.write_bytes(save(flat, metadata=meta))
     return Path(path)
 
 # %% ../nbs/00_core.ipynb #f18c82df
