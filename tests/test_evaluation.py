@@ -1,5 +1,5 @@
 "`talkface evaluate` as a user runs it: processes, cache, resumption, bad videos, weights on a corpus; and the user study's file."
-import csv, json, os
+import csv, json, os, shutil
 from pathlib import Path
 import numpy as np, pytest
 import toy
@@ -67,7 +67,7 @@ def test_weights_beside_others(tmp_path, monkeypatch, capsys):
 
 def test_weights_on_a_corpus(tmp_path, monkeypatch, capsys):
     "Drawn faces are no faces to a detector, so the rendered rows become notes; the real ones and the floors stand."
-    from talkface.train import toy_corpus
+    from talkface.train import Run, TOY, toy_corpus
     monkeypatch.setenv('TALKFACE_CACHE', str(tmp_path/'cache')); toy_corpus(tmp_path/'c', 3, 24); w = toy.weights(tmp_path/'toy_seed1.safetensors')
     (tmp_path/'list.txt').write_text('toy__00\n02\n')
     code, out, err = run('evaluate', '--weights', w, tmp_path/'c', '--clips', tmp_path/'list.txt', '--out', tmp_path/'r', '--size', 64, '--jobs', 1, capsys=capsys)
@@ -75,6 +75,13 @@ def test_weights_on_a_corpus(tmp_path, monkeypatch, capsys):
     rep = json.loads((tmp_path/'r'/'report.json').read_text()); by = {t['system']: t for t in rep['table']}
     assert rep['settings']['clips'] == ['toy__00', 'toy__02'] and by['real video']['psnr']['mean'] == 100 and by['copied frames']['clips'] == 2
     assert len(list((tmp_path/'r'/'videos').glob('*/*.mp4'))) == 8
+    (tmp_path/'leave.txt').write_text('00\n01\n'); r = Run(tmp_path/'run_seed1', tmp_path/'c', TOY, tmp_path/'leave.txt', device='cpu'); before = (r.out/'run.json').read_bytes()
+    shutil.copy(w, r.out/'talkface.safetensors')
+    code, out, err = run('evaluate', r.out, '--out', tmp_path/'r3', '--size', 64, '--jobs', 1, capsys=capsys)     # a run knows its corpus and what it left out
+    assert code == 0, err
+    rep = json.loads((tmp_path/'r3'/'report.json').read_text()); assert rep['settings']['clips'] == ['toy__00', 'toy__01'] and (tmp_path/'r3'/'videos'/'run_seed1').is_dir() and (r.out/'run.json').read_bytes() == before
+    assert any(n.startswith('run, toy__00') for n in rep['notes'])
+    code, out, err = run('evaluate', r.out, tmp_path/'r3'/'videos', '--out', tmp_path/'r4', capsys=capsys); assert code == 2 and '--against' in err
     (tmp_path/'list.txt').write_text('nobody\n')
     assert run('evaluate', '--weights', w, tmp_path/'c', '--clips', tmp_path/'list.txt', '--out', tmp_path/'r2', capsys=capsys)[0] == 2
 
