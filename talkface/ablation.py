@@ -8,24 +8,24 @@ __all__ = ['FLAGS', 'VARIANTS', 'INPUTS', 'VOWELS', 'PAPER', 'METRICS', 'flags',
            'same_vowel_of', 'summary', 'table', 'verdicts', 'told', 'plot_loudness', 'strips', 'ablation_of', 'ablate',
            'add_ablate_args', 'run_ablate']
 
-# %% ../nbs/51_ablation.ipynb #54abda71
+# %% ../nbs/51_ablation.ipynb #37b25c27
 import csv, json, math, warnings
 from pathlib import Path
 import numpy as np
 import torch
 
-# %% ../nbs/51_ablation.ipynb #c4aa980f
+# %% ../nbs/51_ablation.ipynb #6dc41c17
 from fastcore.basics import patch
 from .avct import AVCT
-from .bst_training import AvctStage, BstStage, fit_readout, flat, predict_clip, read_mouth, silence_block, spoken_correlation
+from .bst_training import AvctStage, BstStage, fit_readout, flat, predict_clip, read_mouth, silence_block
 from .core import TalkfaceError, get_device, progress, save_checkpoint, seed_everything, writing
-from .evaluation import Tools, evaluate_weights
+from .evaluation import Tools, _finite, evaluate_weights
 from .metrics import loudness
 from .phonemes import PH2I
 from .train import Run, _encoded, _fresh, _mark
 from .training import fit
 
-# %% ../nbs/51_ablation.ipynb #e48b8f7d
+# %% ../nbs/51_ablation.ipynb #8eb7f6de
 FLAGS = dict(phonemes=True,audio=True,face='features',d_seq=True,d_sync=True)
 VARIANTS = {'full':{},'no-bst':dict(d_seq=False,d_sync=False),'no-dsync':dict(d_sync=False),'no-pho':dict(phonemes=False),
             'no-aud':dict(audio=False),'no-deckp':dict(face='none'),'no-kp':dict(face='picture')}
@@ -38,7 +38,7 @@ def flags(name):
 
 def inputs(name): "The flags of a variant that concern AVCT's inputs."; return {k:flags(name)[k] for k in INPUTS}
 
-# %% ../nbs/51_ablation.ipynb #6d32349b
+# %% ../nbs/51_ablation.ipynb #45ba01cb
 class Ablated(AVCT):
     "`AVCT` that gets constants in place of the inputs it must do without."
     def __init__(self, phonemes=True, audio=True, face='features', **config):
@@ -56,7 +56,7 @@ def encode_audio(self:Ablated, audio, feature_map):
         if face=='picture': feature_map = torch.cat([picture,feature_map[:,3:]],1)
     return AVCT.encode_audio(self,audio,feature_map)
 
-# %% ../nbs/51_ablation.ipynb #c29ff1e1
+# %% ../nbs/51_ablation.ipynb #4b039d93
 def plain_avct(net:Ablated) -> AVCT:
     "An `AVCT` that answers exactly as the variant does."
     w,config,C = {k:v.clone() for k,v in net.state_dict().items()},dict(net.config),net.fr_channels
@@ -68,13 +68,13 @@ def plain_avct(net:Ablated) -> AVCT:
         for k in first: old = w[k].clone(); w[k][:,C:] = 0; w[k][:,2*C-3:] = old[:,C:C+3] if face=='picture' else 0
     out = AVCT(**config); out.load_state_dict(w); return out.eval()
 
-# %% ../nbs/51_ablation.ipynb #0991da53
+# %% ../nbs/51_ablation.ipynb #4c309cc1
 def swell(features, db=6., period=20): # (T,4,41)
     "Acoustic features of the same sound, `db` decibels louder and softer by turns; and the gain of each frame in dB (T,)."
     a = np.array(features,np.float32); t = np.arange(a.shape[0]*a.shape[1])/a.shape[1]; g = (db*np.sin(2*np.pi*t/period)).reshape(a.shape[:2])
     a[...,[0,*range(13,39)]] += (g*np.log(10)/10)[...,None].astype(np.float32); return a,g.mean(1)
 
-# %% ../nbs/51_ablation.ipynb #1eeaee67
+# %% ../nbs/51_ablation.ipynb #ff03c1ef
 def response(net, c, readout, unit, db=6., silence=None):
     "Change of the mouth opening per 10 dB of loudness inside words, in units of `unit`, all else equal."
     (up,g),(down,_) = swell(c['features'],db),swell(c['features'],-db)
@@ -82,7 +82,7 @@ def response(net, c, readout, unit, db=6., silence=None):
     k = np.asarray(c['spoken'],bool)[:len(g)]; d,g = (z[0]-z[1])[k]/2,g[k]
     return float(10*(d*g).sum()/max((g*g).sum(),1e-9)/unit) if k.any() else float('nan')
 
-# %% ../nbs/51_ablation.ipynb #2c7d36fe
+# %% ../nbs/51_ablation.ipynb #819863f7
 VOWELS = 'AA','AE','AH','AO','AW','AY','EH','ER','EY','IH','IY','OW','OY','UH','UW'
 
 def vowels(gap, wav, labels):
@@ -97,7 +97,7 @@ def same_vowel(rows, least=3):
         if (lab==v).sum()>1: keep[lab==v] = True; x[lab==v] -= x[lab==v].mean(0)
     x = x[keep]; return float(np.corrcoef(x.T)[0,1]) if len(x)>=least and (x.std(0)>1e-9).all() else float('nan')
 
-# %% ../nbs/51_ablation.ipynb #07614f37
+# %% ../nbs/51_ablation.ipynb #985a162f
 def bootstrap(values, # (clips,) or (starts, clips); nan where there is nothing
               n=2000, seed=0):
     "(mean, low, high): 95 % interval over clips, and over starts where there are several."
@@ -114,7 +114,7 @@ def verdict(better,  # values of what should be better, (clips,) or (starts, cli
     if np.isfinite(d).any(0).sum()<least or m[1]<=0<=m[2] or not np.isfinite(m[0]): return 'cannot tell',m
     return ('holds' if m[1]>0 else 'does not hold'),m
 
-# %% ../nbs/51_ablation.ipynb #5408a4b0
+# %% ../nbs/51_ablation.ipynb #609eb321
 PAPER = {'no-pho':(.155,.740,.376,-.503,6.13),'no-aud':(.151,.747,.293,-.538,6.59),'no-deckp':(.184,.707,.418,-.308,5.24),'no-kp':(.210,.704,.461,-.170,4.92),
          'no-bst':(.151,.747,.388,-.743,4.55),'no-dsync':(.150,.741,.385,-.385,5.53),'full':(.148,.740,.274,-.417,7.17)}   # FID, CPBD, LMD, AVOff, AVConf
 
@@ -124,7 +124,7 @@ def claims():
     out = [(a,b,col,PAPER[a][i],PAPER[b][i],ours,high) for col,i,ours,high in (('LMD',2,'nlmd',False),('AVConf',4,'psync_conf',True)) for a,b in pairs]
     return out+[('full','no-aud','Figure 5',None,None,'response',True)]
 
-# %% ../nbs/51_ablation.ipynb #410d30ac
+# %% ../nbs/51_ablation.ipynb #9044a280
 class Ablation:
     "Variants of AVCT, trained in a folder."
     def __init__(self, out,
@@ -143,7 +143,7 @@ class Ablation:
         self._open(steps,minutes,resume)
     def folder(self, name, seed=0): return self.out/f'seed{seed}'/name
 
-# %% ../nbs/51_ablation.ipynb #ca3280e3
+# %% ../nbs/51_ablation.ipynb #19478a2c
 @patch
 def _open(self:Ablation, steps, minutes, resume):
     "Begin, or go on with, the folder: its budget and its frozen networks are fixed by `about.json`."
@@ -161,7 +161,7 @@ def _open(self:Ablation, steps, minutes, resume):
 
 def _plain(x): return {k:_plain(v) for k,v in x.items()} if isinstance(x,dict) else [_plain(v) for v in x] if isinstance(x,(list,tuple)) else x.tolist() if hasattr(x,'tolist') else x
 
-# %% ../nbs/51_ablation.ipynb #eab5d5f9
+# %% ../nbs/51_ablation.ipynb #2857e9ba
 @patch
 def stage(self:Ablation, which, name, seed=0, net=None):
     "(Stage, arguments of `fit`) of a variant: 'avct' or 'bst'."
@@ -181,7 +181,7 @@ def steps_for(self:Ablation, minutes, tries=(12,6)):
         out[k] = max(1,int(60*minutes*s/sum(shares)/np.median(np.diff([r['seconds'] for r in log]))))
     return out
 
-# %% ../nbs/51_ablation.ipynb #fc0b2104
+# %% ../nbs/51_ablation.ipynb #9d557667
 def _steps_done(path):
     try: return torch.load(path,map_location='cpu',weights_only=True)['step']
     except Exception: return 0          # none yet; a damaged one is reported by `fit`
@@ -204,7 +204,7 @@ def train(self:Ablation, name, seed=0):
     if _steps_done(p)>=self.about['steps']['bst']: net = Ablated(**inputs(name),**self.config['model']); net.load_state_dict(torch.load(p,map_location='cpu',weights_only=True)['averaged']['ph2kp']); return net.to(self.device).eval()
     return self._fit('bst',name,self.folder(name,seed),seed,self.warm(name,seed).cpu())
 
-# %% ../nbs/51_ablation.ipynb #1ec779f6
+# %% ../nbs/51_ablation.ipynb #f9b4a830
 @patch
 def weights(self:Ablation, name, seed=0):
     "Train a variant if that is not done; its weight file, with E_kd and E_r."
@@ -214,7 +214,7 @@ def weights(self:Ablation, name, seed=0):
         save_checkpoint(path,nets,{**_plain(self.config['renderer']),'ph2kp':_plain(nets['ph2kp'].config),'size':self.size,'preset':'best','crop':dict(scale=1.3),'origin':dict(variant=name,seed=seed,steps=self.about['steps'])})
     return path
 
-# %% ../nbs/51_ablation.ipynb #6591ae57
+# %% ../nbs/51_ablation.ipynb #09f10284
 @patch
 def obeys(self:Ablation, name, seed=0):
     "sentence -> dict(response, vowels) of a variant, kept in `loudness.json`."
@@ -226,8 +226,6 @@ def obeys(self:Ablation, name, seed=0):
         out[c['name']] = _finite(dict(response=response(net,c,self.readout,unit,silence=self.silence),vowels=vowels(read_mouth(predict_clip(net,c,self.silence),self.readout),c['wav'],c['labels'])))
     with writing(p) as tmp: tmp.write_text(json.dumps(out))
     return out
-
-def _finite(x): return {k:_finite(v) for k,v in x.items()} if isinstance(x,dict) else [_finite(v) for v in x] if isinstance(x,(list,tuple)) else None if isinstance(x,float) and not math.isfinite(x) else x
 
 @patch
 def score(self:Ablation, corpus,
@@ -242,7 +240,7 @@ def score(self:Ablation, corpus,
     with writing(self.out/'loudness.json') as tmp: tmp.write_text(json.dumps(loud))
     return gather(self.out)
 
-# %% ../nbs/51_ablation.ipynb #0c0744a8
+# %% ../nbs/51_ablation.ipynb #77301e29
 METRICS = 'nlmd','lips','range','psync','psync_conf','psnr','ssim','cpbd','closed','contrast','response'
 
 def gather(folder):
@@ -271,7 +269,7 @@ def summary(scores):
     "name -> metric -> (mean, low, high)."
     return {n:{**{m:bootstrap(values(scores,n,m)) for m in METRICS},'same vowel':same_vowel_of(scores,n)} for n in scores}
 
-# %% ../nbs/51_ablation.ipynb #62f21cc5
+# %% ../nbs/51_ablation.ipynb #ea4ffc9d
 def table(scores):
     "The table as text."
     s = summary(scores); keys = [*METRICS,'same vowel']; starts = max((len(v) for v in scores.values()),default=0)
@@ -295,7 +293,7 @@ def told(v):
     n = '' if v['numbers'][0] is None else ' ({:g} against {:g})'.format(*v['numbers'])
     return f"{v['better']} better than {v['worse']} by {v['paper']}{n}: {v['verdict']}; {v['here']} "+(f"better by {v['mean']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" if math.isfinite(v['mean']) else 'was not measured')
 
-# %% ../nbs/51_ablation.ipynb #5e46607c
+# %% ../nbs/51_ablation.ipynb #0e26b00f
 def plot_loudness(scores):
     "Figure 5 in numbers: response by experiment, and correlation among equal vowels by observation."
     import matplotlib.pyplot as plt
@@ -322,7 +320,7 @@ def report(self:Ablation, scores, teacher_is_judge=True):
     with writing(self.out/'ablation.json') as tmp: tmp.write_text(json.dumps(_finite(about),indent=1))
     with writing(self.out/'ablation.txt') as tmp: tmp.write_text(table(scores)+'\n\n'+'\n'.join(told(v) for v in verdicts(scores))+'\n',encoding='utf-8')
 
-# %% ../nbs/51_ablation.ipynb #a3c369e0
+# %% ../nbs/51_ablation.ipynb #d8cb69d7
 class _Reader(Run):
     "A run that is looked at and not changed."
     def write(self): pass
@@ -346,7 +344,7 @@ def ablate(run, out, variants=tuple(VARIANTS), seeds=(0,), expert=None, jobs=Non
         scores = a.score(json.loads(Path(run,'run.json').read_text())['corpus'],expert,variants,seeds[:i+1],jobs); a.report(scores,expert is None)
     return scores
 
-# %% ../nbs/51_ablation.ipynb #259d1bb6
+# %% ../nbs/51_ablation.ipynb #842dd562
 def add_ablate_args(sub # what `ArgumentParser.add_subparsers()` returned
                    ):
     "Add the sub-command `ablate`."

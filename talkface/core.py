@@ -8,7 +8,7 @@ __all__ = ['TalkfaceError', 'asset', 'weights_path', 'cache_dir', 'writing', 'pr
            'load_into']
 
 # %% ../nbs/00_core.ipynb #492b62ea
-import contextlib, errno, hashlib, json, os, random, re, struct
+import contextlib, errno, hashlib, json, os, random, struct
 from dataclasses import dataclass, replace, asdict
 from importlib import resources
 from pathlib import Path

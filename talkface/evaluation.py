@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'SETS', 'PAPER', 'WAYS', 'Tools', 'measure', 'alone', 'beside', 'still', 'other_words', 'copied', 'floors',
            'interval', 'table', 'html_table', 'write_report', 'systems', 'match', 'set_scores', 'evaluate',
-           'corpus_clip', 'resized', 'drive', 'drive_real', 'render_way', 'seed_of', 'evaluate_weights',
-           'add_evaluate_args', 'run_evaluate', 'text_table']
+           'corpus_clip', 'resized', 'render_way', 'seed_of', 'evaluate_weights', 'add_evaluate_args', 'run_evaluate',
+           'text_table']
 
-# %% ../nbs/50_evaluation.ipynb #cbc90f6a
+# %% ../nbs/50_evaluation.ipynb #9e542706
 import csv, html, json, os, re, warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from . import metrics as M
@@ -20,7 +20,7 @@ from .faces import analyze, clip_box, crop, crop_pose, mouth_box, mouth_open, po
 from .media import Clip, VideoWriter, read_clip
 from .metrics import opened, psnr
 
-# %% ../nbs/50_evaluation.ipynb #4175ffa7
+# %% ../nbs/50_evaluation.ipynb #da178118
 @dataclass(frozen=True)
 class Tools:
     "Where the helpers of the evaluation are; all of it decides what is cached."
@@ -32,7 +32,7 @@ class Tools:
     arcface:str=None       # an ArcFace .onnx: csim
     seconds:float=None     # read no more of a video
 
-# %% ../nbs/50_evaluation.ipynb #0d31426c
+# %% ../nbs/50_evaluation.ipynb #71ec83c9
 def measure(frames,      # (T,H,W,3) uint8
             wav=None,    # (n,) 16 kHz
             tools=Tools(),
@@ -43,7 +43,7 @@ def measure(frames,      # (T,H,W,3) uint8
     return dict(frames=crop(frames,box,tools.size),points=points_in_crop(t.points,box,tools.size) if has else None,pose=smooth(crop_pose(t,box)) if has else None,
                 ok=t.ok,face=points_in_crop(t.box.reshape(-1,2,2),box,tools.size).reshape(-1,4),wav=wav,box=tuple(box),picture=tuple(t.size),track=t.box)
 
-# %% ../nbs/50_evaluation.ipynb #3fdf42fe
+# %% ../nbs/50_evaluation.ipynb #5d6ca559
 @np.errstate(divide='ignore',invalid='ignore')
 def alone(a,       # `measure`
           frames=None, # (T,H,W,3) of the whole picture, for SyncNet
@@ -58,7 +58,7 @@ def alone(a,       # `measure`
     if a['wav'] is not None: out.update(_sync(a,frames,tools))
     return {k:float(v) for k,v in out.items()}
 
-# %% ../nbs/50_evaluation.ipynb #87303bf6
+# %% ../nbs/50_evaluation.ipynb #caeb1cf0
 _nets = {}
 def _net(kind, path):
     "A network read once in this process."
@@ -80,7 +80,7 @@ def _sync(a, frames, tools):
         r = M.syncnet_scores(M.syncnet_faces(frames,a.get('track')),a['wav'],_net('syncnet',tools.syncnet)); out.update({k:r[k] for k in ('avoff','avconf','lse_d')})
     return out
 
-# %% ../nbs/50_evaluation.ipynb #59790af6
+# %% ../nbs/50_evaluation.ipynb #22fb6be9
 @np.errstate(divide='ignore',invalid='ignore')
 def beside(made, real) -> dict: # two of `measure`; `real` may have spoken (T,) and labels (T,)
     "Likeness, lips and closing against the real video: name -> number."
@@ -95,7 +95,7 @@ def beside(made, real) -> dict: # two of `measure`; `real` may have spoken (T,) 
         c = M.closure(g,real['labels'],h); out.update(closed=c['closed'],contrast=c['contrast'])
     return {k:float(v) for k,v in out.items()}
 
-# %% ../nbs/50_evaluation.ipynb #f18dbb2c
+# %% ../nbs/50_evaluation.ipynb #b3d5eb11
 def still(real):
     "The first frame all the time."
     n = len(real['frames']); return {**real,**{k:np.repeat(real[k][:1],n,0) for k in ('frames','points','pose','face') if real.get(k) is not None}}
@@ -105,7 +105,7 @@ def other_words(real, other):
     i = np.arange(len(real['frames']))%len(other['frames'])
     return {**other,**{k:other[k][i] for k in ('frames','points','pose','ok','face') if other.get(k) is not None},'wav':real['wav']}
 
-# %% ../nbs/50_evaluation.ipynb #67d94008
+# %% ../nbs/50_evaluation.ipynb #3945bcaf
 def copied(real, others, reach=2):
     "For each frame the frame of `others` with the best matching phonemes within `reach` frames, the nearest head pose among equals."
     def windows(l): return np.lib.stride_tricks.sliding_window_view(np.pad(np.asarray(l)[:],reach,'edge'),2*reach+1)
@@ -121,7 +121,7 @@ def _pick(stacks, sizes, at):
     "Frames by their number in the joined stacks, without joining them."
     e = np.cumsum([0,*sizes]); j = np.searchsorted(e,at,'right')-1; return np.stack([stacks[a][t-e[a]] for a,t in zip(j,at)])
 
-# %% ../nbs/50_evaluation.ipynb #a94a4745
+# %% ../nbs/50_evaluation.ipynb #aaafddb4
 def floors(reals) -> dict: # clips of `measure`, with labels where phonemes are known
     "Floor -> {clip number: measured clip}; a clip meets only others of its speaker (all, when nothing is said about speakers)."
     out = {'still image':{i:still(r) for i,r in enumerate(reals)},'other words':{},'copied frames':{}}
@@ -133,7 +133,7 @@ def floors(reals) -> dict: # clips of `measure`, with labels where phonemes are 
         if known and r.get('labels') is not None and all((o['points'] is None)==(r['points'] is None) for o in known): out['copied frames'][i] = copied(r,known)
     return {k:v for k,v in out.items() if v}
 
-# %% ../nbs/50_evaluation.ipynb #fe2861ca
+# %% ../nbs/50_evaluation.ipynb #c1f958af
 COLUMNS = dict(psnr='dB ↑ likeness of pixels',ssim='↑ likeness of pixels',cpbd='↑ sharpness',cpbd_unit='↑ sharpness, unit range',nlmd='eye distances ↓ lips',lmd_px='px of 256 ↓ lips',
     lips='↑ correlation of the opening inside words',range='1 is right: width of the opening',closed='real is right: share of P, B, M that close',contrast='↑ open vowels minus P, B, M',
     loudness='real is right: opening against level',psync='↑ our expert',psync_off='0: our expert, frames',psync_conf='↑ our expert',avoff='0: SyncNet, frames',avconf='↑ SyncNet',lse_d='↓ SyncNet',
@@ -146,7 +146,7 @@ def interval(x, n=2000, seed=0): # values, one a clip (or rater)
     if not len(x): return (float('nan'),)*3
     m = x[np.random.default_rng(seed).integers(0,len(x),(n,len(x)))].mean(1); return float(x.mean()),*map(float,np.percentile(m,[2.5,97.5]))
 
-# %% ../nbs/50_evaluation.ipynb #2e9a43b5
+# %% ../nbs/50_evaluation.ipynb #64247edf
 def table(rows # dicts with system, role, clip, seed and numbers
          ) -> list:
     "A dict for each system: role, clips, seeds, and name -> dict(mean, low, high, seed_sd)."
@@ -160,13 +160,13 @@ def table(rows # dicts with system, role, clip, seed and numbers
         out.append(d)
     return sorted(out,key=lambda d: ['ceiling','system','floor'].index(d['role']))
 
-# %% ../nbs/50_evaluation.ipynb #59b7aea8
+# %% ../nbs/50_evaluation.ipynb #234e8646
 PAPER = dict(columns=('FID','CPBD','LMD','AVOff','AVConf'),rows={   # Table 1 of the paper, HDTF | VoxCeleb2
     'Wav2Lip':((.180,.790,.289,-2.92,6.97),(.203,.541,.273,-2.92,6.65)),'MakeItTalk':((.210,.694,.546,-2.93,4.87),(.230,.550,.482,-2.83,4.38)),
     'Audio2Head':((.176,.732,.483,.33,3.90),(.224,.532,.314,.50,2.47)),'FGTF':((.187,.738,.387,1.05,4.24),(.212,.559,.283,.491,4.54)),
     'PC-AVS':((.238,.725,.318,-3.00,7.18),(.276,.514,.251,-3.00,6.83)),'ground truth':((0,.827,0,.15,8.58),(0,.612,0,-2.33,7.16)),'AVCT':((.172,.751,.271,-.33,7.09),(.194,.564,.252,-.08,6.98))})
 
-# %% ../nbs/50_evaluation.ipynb #028e9d4d
+# %% ../nbs/50_evaluation.ipynb #f38878a9
 def _num(v): return '-' if v is None or not np.isfinite(v) else f'{v:.1f}' if abs(v)>=10 else f'{v:.2f}' if abs(v)>=1 else f'{v:.3f}'
 
 def _cell(v):
@@ -181,12 +181,16 @@ def html_table(tab, sets=None):
     body = ''.join(f'<tr class={d["role"]}><th>{html.escape(d["system"])}<br><small>{d["role"]}, {d["clips"]} clips'+(f', {d["seeds"]} seeds' if d['seeds']>1 else '')+'</small>'+''.join(f'<td>{_cell(d.get(c))}' for c in cols)+''.join(f'<td>{_num(sets.get(d["system"],{}).get(c))}' for c in more) for d in tab)
     return f'<table><tr><th>{head}{body}</table>'
 
-# %% ../nbs/50_evaluation.ipynb #b0e2bcb2
+# %% ../nbs/50_evaluation.ipynb #733dcd51
 _css = 'body{font:14px sans-serif;margin:2em}td,th{padding:.2em .6em;text-align:left;border-bottom:1px solid #ddd;vertical-align:top;font-weight:normal}tr.ceiling{background:#eef7ee}tr.floor{background:#f7eeee}small{color:#666}img{max-width:100%}'
 
 def _picture(frames):
     import base64, cv2
     return base64.b64encode(cv2.imencode('.jpg',np.ascontiguousarray(frames[...,::-1]),[cv2.IMWRITE_JPEG_QUALITY,85])[1].tobytes()).decode()
+
+def _finite(x):
+    "The same with None for what JSON has no number for."
+    return {k:_finite(v) for k,v in x.items()} if isinstance(x,dict) else [_finite(v) for v in x] if isinstance(x,(list,tuple)) else None if isinstance(x,float) and not np.isfinite(x) else x
 
 def write_report(out, rows, sets=None, strips=None, notes=(), settings=None):
     "rows.csv, table.csv, report.json, report.html in the folder `out`; returns the table. `strips`: clip -> {system: (h,w,3)}."
@@ -196,12 +200,11 @@ def write_report(out, rows, sets=None, strips=None, notes=(), settings=None):
     with writing(out/'table.csv') as tmp, open(tmp,'w',newline='',encoding='utf-8') as f:
         cols = [c for c in COLUMNS if any(c in d for d in tab)]; w = csv.writer(f); w.writerow(['system','role','clips','seeds',*[f'{c}{s}' for c in cols for s in ('','_low','_high','_seed_sd')],*SETS])
         for d in tab: w.writerow([d['system'],d['role'],d['clips'],d['seeds'],*['' if (v := d.get(c,{}).get(k)) is None or not np.isfinite(v) else round(v,5) for c in cols for k in ('mean','low','high','seed_sd')],*[sets.get(d['system'],{}).get(c,'') for c in SETS]])
-    clean = lambda x: {k:clean(v) for k,v in x.items()} if isinstance(x,dict) else [clean(v) for v in x] if isinstance(x,(list,tuple)) else None if isinstance(x,float) and not np.isfinite(x) else x
-    with writing(out/'report.json') as tmp: tmp.write_text(json.dumps(clean(dict(settings=settings or {},notes=list(notes),table=tab,sets=sets,rows=rows)),indent=1),encoding='utf-8')
+    with writing(out/'report.json') as tmp: tmp.write_text(json.dumps(_finite(dict(settings=settings or {},notes=list(notes),table=tab,sets=sets,rows=rows)),indent=1),encoding='utf-8')
     with writing(out/'report.html') as tmp: tmp.write_text(_page(tab,sets,strips or {},notes),encoding='utf-8')
     return tab
 
-# %% ../nbs/50_evaluation.ipynb #e7d765c3
+# %% ../nbs/50_evaluation.ipynb #979d9e21
 def _page(tab, sets, strips, notes):
     "The report as one HTML file."
     shown = ''.join(f'<h3>{html.escape(str(c))}</h3>'+''.join(f'<div><small>{html.escape(n)}</small><br><img src="data:image/jpeg;base64,{_picture(im)}"></div>' for n,im in s.items()) for c,s in strips.items())
@@ -211,7 +214,7 @@ def _page(tab, sets, strips, notes):
 <h2>What to know</h2><ul>{''.join(f'<li>{html.escape(n)}' for n in notes)}</ul><h2>Pictures</h2>{shown}
 <h2>The paper's own numbers, for reading only</h2><p><b>Not comparable with anything above</b>: other clips, another crop, an unnamed FID, another CPBD range, a landmark distance without a formula.</p>{paper}"""
 
-# %% ../nbs/50_evaluation.ipynb #11656524
+# %% ../nbs/50_evaluation.ipynb #e45d9b3f
 def systems(videos) -> dict:
     "System -> its video files."
     from talkface.corpus import find_videos
@@ -227,7 +230,7 @@ def match(path, reals):
     s = Path(path).stem; best = max((r for r in reals if s==r or (s.startswith(r) and not s[len(r)].isalnum())),key=len,default=None)
     return (None,'') if best is None else (best,s[len(best):].strip(' _-.'))
 
-# %% ../nbs/50_evaluation.ipynb #06ba2059
+# %% ../nbs/50_evaluation.ipynb #f880be75
 def _key(*parts):
     import hashlib
     return hashlib.sha256(json.dumps(parts,sort_keys=True,default=str).encode()).hexdigest()[:32]
@@ -246,7 +249,7 @@ def _fingerprint(tools):
     m = find_face_model(tools.face_model) if _have_mediapipe() else None
     return [3,tools.size,tools.seconds,_hash(m),*[_hash(getattr(tools,k)) for k in ('inception','syncnet','expert','arcface')]]
 
-# %% ../nbs/50_evaluation.ipynb #7989f4fb
+# %% ../nbs/50_evaluation.ipynb #89d8db3c
 _plain = 'frames','points','pose','ok','face','wav','spoken','labels','features'
 def _store(path, a):
     "A measured clip as one .npz, whole or not at all."
@@ -258,7 +261,7 @@ def _recall(path):
     if meta.get('timeline') is not None: from talkface.phonemes import PhonemeTimeline; meta['timeline'] = PhonemeTimeline.from_json(meta['timeline'])
     return {**{k:None for k in ('points','pose','wav','labels','spoken')},**a,**meta}
 
-# %% ../nbs/50_evaluation.ipynb #272211ec
+# %% ../nbs/50_evaluation.ipynb #b2f832f7
 def _spoken_of(path, wav, seconds):
     "dict(labels (T,), spoken (T,), timeline) of a real video with sound; empty where nobody can tell."
     from talkface.corpus import find_transcript
@@ -284,7 +287,7 @@ def _video_job(job):
     except TalkfaceError as e: a = dict(frames=np.zeros((0,1,1,3),np.uint8),ok=np.zeros(0,bool),error=str(e))
     _store(to,{**a,'name':Path(path).stem}); return to
 
-# %% ../nbs/50_evaluation.ipynb #28902b04
+# %% ../nbs/50_evaluation.ipynb #156cd378
 def _worker():
     "Each process keeps to one core and leaves Ctrl-C to its parent."
     import signal, cv2, torch
@@ -301,7 +304,7 @@ def _pool(f, jobs, n, desc):
         with ProcessPoolExecutor(min(n,len(jobs)),multiprocessing.get_context('spawn'),_worker) as pool: return list(progress(pool.map(f,jobs),total=len(jobs),desc=desc))
     except BrokenProcessPool as e: raise TalkfaceError("a worker process died (killed, or out of memory); run the same command again with --jobs 1: what is measured is kept") from e
 
-# %% ../nbs/50_evaluation.ipynb #37aa9cc3
+# %% ../nbs/50_evaluation.ipynb #80684430
 def _cache(*parts):
     p = cache_dir()/'evaluate'; p.mkdir(exist_ok=True); return p/f'{_key(*parts)}.npz'
 
@@ -315,7 +318,7 @@ def _missing(tools, points):
     if not tools.arcface: out.append("No identity: give --arcface with a recognition network (.onnx).")
     return out
 
-# %% ../nbs/50_evaluation.ipynb #09bf75ff
+# %% ../nbs/50_evaluation.ipynb #74405655
 def _row(system, role, clip, seed, a, real=None, fresh=None, tools=Tools()):
     "A row of the report; `fresh`: compute the numbers of the video alone anew (floors)."
     own = a.get('scores') or {} if not fresh else alone(a,None,tools,real.get('spoken'))
@@ -339,7 +342,7 @@ def set_scores(groups, reals): # system -> measured clips; the real clips
             if all(c.get('features') is not None for c in [*cs,*reals]): r = M.frechet(*(np.concatenate([c['features'] for c in x]) for x in (reals,cs)),'fid-inception2048'); out[s][r['name']] = round(r['value'],3)
     return out
 
-# %% ../nbs/50_evaluation.ipynb #79a9e826
+# %% ../nbs/50_evaluation.ipynb #6c2e9930
 def _strip(a, at): return np.concatenate(list(a['frames'][np.minimum(at,len(a['frames'])-1)]),1)
 
 def _finish(out, reals, groups, tools, notes, settings, most=4):
@@ -360,13 +363,13 @@ def _finish(out, reals, groups, tools, notes, settings, most=4):
     points = any(a.get('points') is not None for items in every.values() for _,_,a in items)
     return write_report(out,rows,sets,strips,[*notes,*_missing(tools,points)],settings)
 
-# %% ../nbs/50_evaluation.ipynb #8004869c
+# %% ../nbs/50_evaluation.ipynb #e36ada0c
 def _add(groups, who, clip, seed, a, notes):
     "Put a measured clip into its group, or its trouble into the notes."
     if a.get('error'): notes.append(f"{who[0]}, {clip}: {a['error']}")
     else: groups.setdefault(who,[]).append((clip,seed,a))
 
-# %% ../nbs/50_evaluation.ipynb #b150d502
+# %% ../nbs/50_evaluation.ipynb #aec1d9e6
 def evaluate(videos,       # folders (each a system) and files
              against=None, # folder or file of the real videos
              out='report', # folder for the report
@@ -374,6 +377,7 @@ def evaluate(videos,       # folders (each a system) and files
              weights=(), # files or names: the portrait of each real video's first frame also speaks with them, see below
              device=None) -> list:
     "Score videos of any systems beside real ones; returns the table (see `table`)."
+    if isinstance(weights,(str,Path)): weights = [weights]
     n_jobs,finger,notes = jobs or os.cpu_count() or 1,_fingerprint(tools),[]
     sys_,real_files = systems(videos),[p for ps in systems(against).values() for p in ps] if against is not None else []
     stems = {p.stem:p for p in real_files}
@@ -411,7 +415,7 @@ def _same_picture(path, picture):
         with _container(path,'video') as c: return bool(c.streams.video) and (c.streams.video[0].height,c.streams.video[0].width)==tuple(picture)
     except TalkfaceError: return False      # told when it is measured
 
-# %% ../nbs/50_evaluation.ipynb #b47a2dbf
+# %% ../nbs/50_evaluation.ipynb #2851ece5
 def corpus_clip(c) -> dict: # `CorpusClip` with speech
     "A clip of a corpus as `measure` gives it, with labels, spoken and its timeline."
     T,line = len(c),c.phonemes; lab = line.labels(T); words = [(w or '',a,b) for w,a,b in line.words()]; known = np.isfinite(c.mouth_open).all()
@@ -427,27 +431,15 @@ def resized(a, size):
     f = np.stack([cv2.resize(x,(size,size),interpolation=cv2.INTER_AREA if size<s else cv2.INTER_LINEAR) for x in a['frames']])
     return {**a,'frames':f,**{k:a[k]*size/s for k in ('points','face') if a.get(k) is not None},'picture':(size,size)}
 
-# %% ../nbs/50_evaluation.ipynb #08f80aea
-def drive(animator, portrait, c, voice=None):
-    "Frames (T,S,S,3): the portrait with clip c's poses and the sound of c or of `voice`."
-    v = voice or c
-    m = animator.motion(portrait,(v['clip'].wav,v['clip'].sr),phonemes=v['timeline'],pose=c['pose'],absolute=True)
-    return np.stack(list(animator.render(portrait,m)))
-
-def drive_real(animator, portrait, c):
-    "Frames (T,S,S,3): the portrait driven by E_kd's key points of the clip's own frames."
-    import torch
-    with torch.inference_mode():
-        x = torch.from_numpy(np.ascontiguousarray(c['crop'])).permute(0,3,1,2).float()/255
-        kp = animator.models['kp_detector'](x.to(animator.device))
-    return np.stack(list(animator.render(portrait,kp)))
-
-# %% ../nbs/50_evaluation.ipynb #6abcd38d
+# %% ../nbs/50_evaluation.ipynb #07b4d03c
 WAYS = {'':'system',', driven by the real video':'ceiling',', other sound':'floor'}
 def render_way(animator, c, way, other=None) -> np.ndarray:
     "Frames (T,S,S,3) of a corpus clip (see `corpus_clip`) in one of `WAYS`."
     p = animator.portrait(c['frames'][0],pose=c['pose'][0],crop=None); T = len(c['frames'])
-    if 'driven' in way: return drive_real(animator,p,dict(crop=resized(c,animator.size)['frames']))
+    if 'driven' in way:
+        import torch
+        with torch.inference_mode(): kp = animator.models['kp_detector'](torch.from_numpy(np.ascontiguousarray(resized(c,animator.size)['frames'])).permute(0,3,1,2).float().to(animator.device)/255)
+        return np.stack(list(animator.render(p,kp)))
     v = c if other is None else dict(wav=np.resize(other['wav'],T*640),timeline=other['timeline'].fit(T/25))
     m = animator.motion(p,(np.pad(v['wav'],(0,480)),16000),phonemes=v['timeline'],pose=c['pose'],absolute=True)
     return np.stack(list(animator.render(p,m)))[:T]
@@ -456,7 +448,7 @@ def seed_of(name):
     "(system, seed) of a weight file's or a run's name: run_seed1 is seed 1 of run."
     s = str(name).removesuffix('.safetensors'); m = re.fullmatch(r'(.+?)[._-]*seed(\d+)',s); return (m[1],m[2]) if m else (s,'')
 
-# %% ../nbs/50_evaluation.ipynb #8e1b42c8
+# %% ../nbs/50_evaluation.ipynb #0436ff1d
 def _animator(weights, device):
     if ('animator',weights,device) not in _nets:
         from talkface.animate import Animator
@@ -492,10 +484,11 @@ def _renderer(path):
 def _made(weights, real, finger, out, tools, device, near=None, taken=(), ways=tuple(WAYS)): # real: clip -> (what tells it from others, source)
     "(jobs for `_render_job`, their (system, role, clip, seed)) of every way of every weight file; files with the same renderer share its ceiling, seeds their floor."
     from talkface.animate import find_weights
-    ids,todo,where,seen = list(real),[],[],set(); near = near or {n:ids[(k+1)%len(ids)] for k,n in enumerate(ids)}
+    ids,todo,where,seen,used = list(real),[],[],set(),set(); near = near or {n:ids[(k+1)%len(ids)] for k,n in enumerate(ids)}
     for w in weights:
         path = find_weights(w)[0]; name = Path(w).resolve().name if Path(w).is_dir() else path.stem; system,seed = seed_of(name)
-        while system in taken: system += "'"
+        while system in taken or (system,seed) in used: system,name = system+"'",name+"'"
+        used.add((system,seed))
         for way,role in [(k,WAYS[k]) for k in ways]:
             if way:
                 if (r := _renderer(path) if 'driven' in way else system) in seen: continue
@@ -507,7 +500,7 @@ def _made(weights, real, finger, out, tools, device, near=None, taken=(), ways=t
                 todo.append((real[n][1],real[o][1],str(path),device,way,tools,str(Path(out)/'work'/f'{key}.npz'),str(Path(out)/'videos'/f'{name}{way}'/f'{n}.mp4'))); where.append((system+way,role,n,seed))
     return todo,where
 
-# %% ../nbs/50_evaluation.ipynb #3d0951c3
+# %% ../nbs/50_evaluation.ipynb #584088e2
 def evaluate_weights(weights,      # files or names of weights
                      corpus,       # folder that `talkface prepare` made
                      clips=None,   # file or list of clip ids (or their last part); None: every clip with speech
@@ -540,7 +533,7 @@ def evaluate_weights(weights,      # files or names of weights
 
 def _stamp(c): return [c.id,[v[1] for v in c.meta.get('files',{}).values()]]
 
-# %% ../nbs/50_evaluation.ipynb #5d366673
+# %% ../nbs/50_evaluation.ipynb #174f1d38
 def add_evaluate_args(sub # what `ArgumentParser.add_subparsers()` returned
                      ):
     "The arguments of `talkface evaluate`."
@@ -560,7 +553,7 @@ def add_evaluate_args(sub # what `ArgumentParser.add_subparsers()` returned
     p.set_defaults(run=run_evaluate)
     return p
 
-# %% ../nbs/50_evaluation.ipynb #f5df4df3
+# %% ../nbs/50_evaluation.ipynb #4e6aa166
 def run_evaluate(args):
     "What `talkface evaluate` does."
     from talkface.train import Run

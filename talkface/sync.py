@@ -223,9 +223,9 @@ def shift_curve(v, s,       # embeddings (n,D) of a clip
 def sync_offsets(net,   # frozen `SyncNet`
                  crops, # (T,3,48,96) in [0,1], see `mouth_crop`
                  wav,   # (n,) 16 kHz
-                 vshift=15) -> dict:
+                 vshift=15, keep=None) -> dict: # see `shift_curve`
     "`psync`, `psync_off`, `psync_conf` and the `curve` over -vshift..vshift."
-    return _readouts(shift_curve(*embed_clip(net, crops, mel_windows(wav, len(crops))), vshift), vshift)
+    return _readouts(shift_curve(*embed_clip(net, crops, mel_windows(wav, len(crops))), vshift, keep), vshift)
 
 def _readouts(c, vshift):
     return dict(psync=float(c[vshift]), psync_off=int(vshift-np.nanargmax(c)), psync_conf=float(np.nanmax(c)-np.nanmedian(c)), curve=c)
