@@ -4,76 +4,116 @@ Two kinds of fixtures are read. `tests/fixtures/` is part of the repository and 
 `tests/make_fixtures.py`. The folder named by the environment variable TALKFACE_FIXTURES holds outputs of the
 papers' released programs; tests that compare with them are skipped when it is not set.
 """
+
 import importlib.util, json, os
 from pathlib import Path
 import numpy as np, pytest
 
-ROWS = {}   # fixture -> (largest difference in units of its tolerance, largest difference, tolerance)
+ROWS = {}  # fixture -> (largest difference in units of its tolerance, largest difference, tolerance)
+
 
 def pytest_configure(config):
     import torch
+
     torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', 0)) or min(4, os.cpu_count() or 1))
+
 
 def as_numpy(x):
     "Tensor or array as float64 (integers stay)."
     x = x.detach().cpu().numpy() if hasattr(x, 'detach') else np.asarray(x)
     return x.astype(np.float64) if x.dtype.kind in 'fu' else x.astype(np.int64)
 
+
 class Group(dict):
     "Entries of a fixture below one prefix; `g.dict('kp')` collects 'kp/value', 'kp/jacobian'."
-    def dict(self, prefix): return {k[len(prefix)+1:]: v for k, v in self.items() if k.startswith(prefix+'/')}
+
+    def dict(self, prefix):
+        return {k[len(prefix) + 1 :]: v for k, v in self.items() if k.startswith(prefix + '/')}
+
 
 class Fixture:
     "One safetensors file: `state`, `inp`, `out` and `meta`; `check` compares and remembers (with `parts` one row for each part)."
+
     def __init__(self, path, parts=False):
         from safetensors import safe_open
-        self.name, self.parts, self.state, self.inp, self.out = Path(path).stem, parts, Group(), Group(), Group()
+
+        self.name, self.parts, self.state, self.inp, self.out = (
+            Path(path).stem,
+            parts,
+            Group(),
+            Group(),
+            Group(),
+        )
         with safe_open(str(path), 'pt') as f:
             self.meta = json.loads((f.metadata() or {}).get('meta', '{}'))
             for k in f.keys():
                 a, b = k.split('/', 1)
                 {'state': self.state, 'in': self.inp, 'out': self.out}[a][b] = f.get_tensor(k)
 
-    def check(self, got, want, atol, what='', rtol=0.):
-        "Largest |got-want| must not exceed atol + rtol*|want|; dicts are compared entry by entry."
-        if isinstance(got, dict):
-            for k in want: self.check(got[k], want[k], atol, f'{what}/{k}', rtol)
+    def check(self, got, want, atol, what='', rtol=0.0):
+        "Largest |got-want| must not exceed atol + rtol*|want|; mappings are compared entry by entry."
+        if hasattr(got, 'keys'):
+            for k in want:
+                self.check(got[k], want[k], atol, f'{what}/{k}', rtol)
             return
         got, want = as_numpy(got), as_numpy(want)
-        assert got.shape == want.shape, f'{self.name} {what}: shape {got.shape}, wanted {want.shape}'
-        d = np.abs(got-want); over = float((d/(atol+rtol*np.abs(want))).max()) if d.size else 0.
+        assert got.shape == want.shape, (
+            f'{self.name} {what}: shape {got.shape}, wanted {want.shape}'
+        )
+        d = np.abs(got - want)
+        over = float((d / (atol + rtol * np.abs(want))).max()) if d.size else 0.0
         tol = f'{atol:g}' + (f' + {rtol:g} rel' if rtol else '')
         row = self.name if not self.parts else f'{self.name}: {what.split("/")[0]}'
-        if row not in ROWS or over > ROWS[row][0]: ROWS[row] = over, float(d.max()) if d.size else 0., tol
+        if row not in ROWS or over > ROWS[row][0]:
+            ROWS[row] = over, float(d.max()) if d.size else 0.0, tol
         assert over <= 1, f'{self.name} {what}: largest difference {d.max():.3g}, tolerance {tol}'
+
 
 class Released:
     "The folder of released numbers: `load(name)`, and full-size weights made from the key lists."
+
     def __init__(self, folder):
         self.folder = Path(folder)
-        spec = importlib.util.spec_from_file_location('fixture_recipe', self.folder/'recipe.py')
-        self.recipe = importlib.util.module_from_spec(spec); spec.loader.exec_module(self.recipe)
-    def load(self, name, parts=False): return Fixture(self.folder/f'{name}.safetensors', parts)
-    def keys(self, name): return self.recipe.read_keys(self.folder/f'keys_{name}.txt')
+        spec = importlib.util.spec_from_file_location('fixture_recipe', self.folder / 'recipe.py')
+        self.recipe = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.recipe)
+
+    def load(self, name, parts=False):
+        return Fixture(self.folder / f'{name}.safetensors', parts)
+
+    def keys(self, name):
+        return self.recipe.read_keys(self.folder / f'keys_{name}.txt')
+
     def weights(self, keys, model):
         import torch
-        return {k: torch.from_numpy(v) for k, v in self.recipe.fill(self.keys(keys), model=model).items()}
+
+        return {
+            k: torch.from_numpy(v)
+            for k, v in self.recipe.fill(self.keys(keys), model=model).items()
+        }
+
 
 @pytest.fixture(scope='session')
 def released():
     folder = os.environ.get('TALKFACE_FIXTURES')
-    if not folder: pytest.skip('TALKFACE_FIXTURES is not set: no folder with numbers of the released programs')
-    if not (Path(folder)/'recipe.py').exists(): pytest.skip(f'TALKFACE_FIXTURES={folder} holds no recipe.py')
+    if not folder:
+        pytest.skip('TALKFACE_FIXTURES is not set: no folder with numbers of the released programs')
+    if not (Path(folder) / 'recipe.py').exists():
+        pytest.skip(f'TALKFACE_FIXTURES={folder} holds no recipe.py')
     return Released(folder)
+
 
 @pytest.fixture(scope='session')
 def own():
     "Fixtures that ship with the repository: own('avct')."
-    return lambda name: Fixture(Path(__file__).parent/'fixtures'/f'{name}.safetensors')
+    return lambda name: Fixture(Path(__file__).parent / 'fixtures' / f'{name}.safetensors')
+
 
 def pytest_terminal_summary(terminalreporter):
-    if not ROWS: return
+    if not ROWS:
+        return
     w = max(len(n) for n in ROWS)
     terminalreporter.section('numbers')
     terminalreporter.write_line(f'{"fixture":{w}} | largest difference | tolerance')
-    for n, (_, d, tol) in sorted(ROWS.items()): terminalreporter.write_line(f'{n:{w}} | {d:18.2e} | {tol}')
+    for n, (_, d, tol) in sorted(ROWS.items()):
+        terminalreporter.write_line(f'{n:{w}} | {d:18.2e} | {tol}')
