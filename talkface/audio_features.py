@@ -290,7 +290,7 @@ def _step_costs(octave, octave_before, jump, flip):
     step[-1, -1] = 0
     return step
 
-
+# %% ../nbs/10_audio_features.ipynb #4756b978
 def _cheapest(cost, octave, jump=0.5, flip=0.14):
     "Cheapest candidate of every row (R,) from costs (R, k+1) and log2 of the pitches (R, k)."
     R = len(cost)
@@ -332,6 +332,13 @@ def _all_candidates(x, floor, ceiling, chunk):
     return lag, height, power
 
 # %% ../nbs/10_audio_features.ipynb #b804fd49
+def _hush(power, quiet):
+    "How much rows of mean power (R,) lean to 'no voice': 0 where loud, up to 2 where quiet."
+    rms = np.sqrt(power)
+    loudest = np.quantile(rms, 0.99) if len(rms) > 20 else rms.max()
+    return np.clip(2 - rms / max(quiet * loudest, 1e-9), 0, 2)
+
+# %% ../nbs/10_audio_features.ipynb #0402002e
 def f0_yin(
     x,  # samples (n,) at 16 kHz
     floor=71.0,  # lowest pitch, Hz
@@ -343,14 +350,11 @@ def f0_yin(
     "Pitch in Hz, 0 without voice: (floor(n/160)+1,); row j is centred at 10j ms."
     x = _lowpass(np.asarray(x, np.float64))
     lag, height, power = _all_candidates(x, floor, ceiling, chunk)
-    rms = np.sqrt(power)
-    loudest = np.quantile(rms, 0.99) if len(rms) > 20 else rms.max()
-    hush = np.clip(2 - rms / max(quiet * loudest, 1e-9), 0, 2)
     hz = SR / lag
     fits = np.isfinite(height) & (hz >= floor) & (hz <= ceiling)
     octaves = np.log2(np.maximum(hz, 1) / floor)
     voiced = np.where(fits, -(height + 0.02 * octaves), 1e3)
-    unvoiced = -(voicing + hush)[:, None]
+    unvoiced = -(voicing + _hush(power, quiet))[:, None]
     path = _cheapest(np.concatenate([voiced, unvoiced], 1), np.log2(hz))
     f0 = np.pad(hz, ((0, 0), (0, 1)))[np.arange(len(hz)), path]
     return np.where(f0 > 0, f0, 0.0)

@@ -19,7 +19,7 @@ import shutil
 import time
 import warnings
 import wave
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from .core import TalkfaceError, cannot_write, check_jobs, cut_name, parallel_ma
 from .core import progress, sha256, writing
 from .display import html_page, html_table, image_html
 from .media import Clip, iter_frames, video_sound, write_wav
+from .schemas import ClipRow, CorpusSettings, Manifest, RefusedRow, SpeakerRow
+from .schemas import bounded, checked, is_letter, read_array, read_json, read_table
 
 # %% ../nbs/16_corpus.ipynb #def78bb1
 VIDEO_TYPES = '.mp4 .mov .m4v .mkv .webm .avi .mpg .mpeg .mts .3gp .wmv .flv .ogv'.split()
@@ -64,20 +66,12 @@ def find_videos(
     return list({path.resolve(): (root, path) for root, path in found}.values())
 
 # %% ../nbs/16_corpus.ipynb #49adaaa9
-def _is_letter(c):
-    return c.isalnum() or c in '-_'
-
-
 def check_clip_id(
     name,  # id of a clip
     source,  # the file that it stands in, for the message
 ) -> str:
     "The id, if it is a name; an absolute path or `../x` would lead out of the corpus."
-    good = isinstance(name, str) and 0 < len(os.fsencode(name)) <= 200
-    if not (good and all(map(_is_letter, name))):
-        what = f'{source} names a clip {name!r}'
-        raise TalkfaceError(f'{what}; an id has letters, digits, - and _ only, so it was refused')
-    return name
+    return checked(RefusedRow, dict(id=name), source)['id']
 
 # %% ../nbs/16_corpus.ipynb #3c2de94a
 def clip_ids(
@@ -87,9 +81,10 @@ def clip_ids(
     out = []
     for _, path in found:
         plain = f'{path.resolve().parent.name}__{path.stem}'
-        name = cut_name(''.join(c if _is_letter(c) else '_' for c in plain))
+        name = cut_name(''.join(c if is_letter(c) else '_' for c in plain))
         if name in out:
-            name = f'{name}_{hashlib.sha1(os.fsencode(path)).hexdigest()[:6]}'
+            told = hashlib.sha1(os.fsencode(path), usedforsecurity=False)
+            name = f'{name}_{told.hexdigest()[:6]}'
         out.append(name)
     return out
 
@@ -164,7 +159,7 @@ REASONS = dict(
     failed='could not be measured',
 )
 
-
+# %% ../nbs/16_corpus.ipynb #bc43b708
 class Rejected(TalkfaceError):
     "A video that does not become a clip."
 
@@ -205,24 +200,29 @@ def _check_seen(track, s):
         raise Rejected('too_small', why)
 
 # %% ../nbs/16_corpus.ipynb #dc474125
-def _check_stays(track, s):
-    "Does the face stay in one square, and at one size?"
-    center = (track.box[:, :2] + track.box[:, 2:]) / 2
-    side = (track.box[:, 2:] - track.box[:, :2]).max(1)
-    jump = np.linalg.norm(np.diff(center, axis=0), axis=1) / side.mean()
+def _check_place(center, s):
+    "Does the face, with middles (T,2) in units of its size, stay in its place?"
+    jump = np.linalg.norm(np.diff(center, axis=0), axis=1)
     if len(jump) and jump.max() > 0.3:
         at = (jump.argmax() + 1) / s.fps
         raise Rejected('cut', f'the face jumps by {jump.max():.1f} of its size at {at:.2f} s')
-    off = np.abs(center - center.mean(0)).max(1) / side.mean()
+    off = np.abs(center - center.mean(0)).max(1)
     if off.max() > 0.45:
         at = off.argmax() / s.fps
         why = f'the face moves {off.max():.2f} of its size away from the middle at {at:.2f} s'
         raise Rejected('leaves', why)
+
+# %% ../nbs/16_corpus.ipynb #3c434284
+def _check_stays(track, s):
+    "Does the face stay in one square, and at one size?"
+    center = (track.box[:, :2] + track.box[:, 2:]) / 2
+    side = (track.box[:, 2:] - track.box[:, :2]).max(1)
+    _check_place(center / side.mean(), s)
     if side.max() > 1.6 * side.min():
         sizes = f'from {side.min():.0f} to {side.max():.0f} px'
         raise Rejected('leaves', f'the face grows {sizes}; one square does not fit both')
 
-
+# %% ../nbs/16_corpus.ipynb #78a72ab1
 def _check_cuts(thumbnails, s):
     "Does the picture change at once anywhere? `thumbnails` (T,h,w) are grey."
     change = [np.abs(a - b).mean() for a, b in zip(thumbnails[1:], thumbnails)]
@@ -246,20 +246,24 @@ class ReplayedFrames:
         self.kept = []  # the frames, or None when they are too many
         self.n = 0
 
-    def first(self):
-        "Decode the frames, and hold them while they fit."
-        with rejecting('unreadable'):
-            for frame in iter_frames(self.path, self.fps):
-                self.n += 1
-                if self.kept is not None:
-                    self.kept.append(frame)
-                    if len(self.kept) * frame.nbytes > self.most:
-                        self.kept = None
-                yield frame
+# %% ../nbs/16_corpus.ipynb #e38db557
+@patch
+def first(self: ReplayedFrames):
+    "Decode the frames, and hold them while they fit."
+    with rejecting('unreadable'):
+        for frame in iter_frames(self.path, self.fps):
+            self.n += 1
+            if self.kept is not None:
+                self.kept.append(frame)
+                if len(self.kept) * frame.nbytes > self.most:
+                    self.kept = None
+            yield frame
 
-    def again(self):
-        "The same frames once more."
-        return self.kept if self.kept is not None else iter_frames(self.path, self.fps)
+# %% ../nbs/16_corpus.ipynb #a6360050
+@patch
+def again(self: ReplayedFrames):
+    "The same frames once more."
+    return self.kept if self.kept is not None else iter_frames(self.path, self.fps)
 
 # %% ../nbs/16_corpus.ipynb #8673315b
 def _long_enough(frames, s):
@@ -273,7 +277,7 @@ def _long_enough(frames, s):
     head.clear()
     yield from frames
 
-
+# %% ../nbs/16_corpus.ipynb #b0f4a3d8
 def follow_face(
     frames,  # `ReplayedFrames`
     settings,  # `Settings`
@@ -316,18 +320,20 @@ class Frames:
     def __len__(self):
         return len(self.offsets) - 1
 
-    def one(
-        self,
-        i,  # number of the frame
-    ):
-        "Frame `i`, (H,W,3) uint8."
-        import cv2
+# %% ../nbs/16_corpus.ipynb #6f80cb3f
+@patch
+def one(
+    self: Frames,
+    i,  # number of the frame
+):
+    "Frame `i`, (H,W,3) uint8."
+    import cv2
 
-        jpeg = np.asarray(self.data[self.offsets[i] : self.offsets[i + 1]])
-        frame = cv2.imdecode(jpeg, cv2.IMREAD_COLOR) if len(jpeg) else None
-        if frame is None:
-            raise TalkfaceError(f'frame {i} of a clip is damaged; `check` the corpus')
-        return frame[..., ::-1]
+    jpeg = np.asarray(self.data[self.offsets[i] : self.offsets[i + 1]])
+    frame = cv2.imdecode(jpeg, cv2.IMREAD_COLOR) if len(jpeg) else None
+    if frame is None:
+        raise TalkfaceError(f'frame {i} of a clip is damaged; `check` the corpus')
+    return frame[..., ::-1]
 
 # %% ../nbs/16_corpus.ipynb #9b4f8f7d
 @patch
@@ -386,6 +392,13 @@ def _read_sound(video, T, fps):
     return (wav, '') if np.abs(wav).max() >= 1e-3 else (None, 'silent')
 
 # %% ../nbs/16_corpus.ipynb #0e6b3311
+def _quiet_timeline(wav, transcript):
+    "`clip_timeline` without the warnings of the recogniser: its note says the same."
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return clip_timeline(wav, transcript)
+
+# %% ../nbs/16_corpus.ipynb #f29cf8e9
 def measure_sound(
     video,  # path
     T,  # frames of the clip
@@ -400,9 +413,7 @@ def measure_sound(
     out = dict(wav=wav, features=acoustic_features(np.pad(wav, (0, 480)))[:T])
     words = find_transcript(video) if settings.transcripts else None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            line, note = clip_timeline(wav, words)
+        line, note = _quiet_timeline(wav, words)
     except TalkfaceError as e:
         return out, dict(speech=False, note=f'no phonemes: {e}')
     used = words.name if words and not note else ''
@@ -410,6 +421,20 @@ def measure_sound(
     return dict(out, phonemes=line), notes
 
 # %% ../nbs/16_corpus.ipynb #83754862
+def _face_notes(track, box, settings):
+    "What the manifest keeps of a face's track."
+    T = len(track)
+    return dict(
+        frames=T,
+        seconds=T / settings.fps,
+        face_px=float((track.box[:, 2:] - track.box[:, :2]).max(1).mean()),
+        box=box,
+        seen=float(track.ok.mean()),
+        backend=track.backend,
+        picture=list(track.size[::-1]),
+    )
+
+# %% ../nbs/16_corpus.ipynb #6751fa10
 def measure(
     video,  # path
     settings=Settings(),  # what the corpus is made with
@@ -422,18 +447,9 @@ def measure(
     box = faces.clip_box(track, s.scale)
     packed, thumbnails = _cropped(frames, box, s)
     _check_cuts(thumbnails, s)
-    T = len(thumbnails)
-    sound, notes = measure_sound(Path(video), T, s)
-    face = dict(
-        frames=T,
-        seconds=T / s.fps,
-        face_px=float((track.box[:, 2:] - track.box[:, :2]).max(1).mean()),
-        box=box,
-        seen=float(track.ok.mean()),
-        backend=track.backend,
-        picture=list(track.size[::-1]),
-    )
-    return dict(frames=packed, **_face_arrays(track, box, s.size), **sound, meta={**face, **notes})
+    sound, notes = measure_sound(Path(video), len(track), s)
+    meta = {**_face_notes(track, box, s), **notes}
+    return dict(frames=packed, **_face_arrays(track, box, s.size), **sound, meta=meta)
 
 # %% ../nbs/16_corpus.ipynb #6e82e508
 def _write_arrays(folder, arrays):
@@ -449,7 +465,7 @@ def _write_arrays(folder, arrays):
     for name, array in a.items():
         np.save(folder / f'{name}.npy', array)
 
-
+# %% ../nbs/16_corpus.ipynb #149ed865
 def _checksums(folder):
     "File name -> [bytes, SHA-256]."
     return {p.name: [p.stat().st_size, sha256(p)] for p in sorted(folder.iterdir())}
@@ -522,7 +538,7 @@ def refuse(
         tmp.write_text(json.dumps(row, indent=1))
     return row
 
-
+# %% ../nbs/16_corpus.ipynb #b6378ecf
 def prepare_one(
     job,  # `Job`
 ) -> dict:
@@ -548,17 +564,14 @@ def prepare_one(
 # %% ../nbs/16_corpus.ipynb #7d04560a
 def _same_settings(path, s):
     "Raise where the folder was made with other settings."
-    try:
-        old = dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as e:
-        remedy = 'delete it if you know the settings, or prepare into another folder'
-        raise TalkfaceError(f'{path} is damaged; {remedy}') from e
+    remedy = 'delete it if you know the settings, or prepare into another folder'
+    old = read_json(CorpusSettings, path, remedy)
     for key, value in asdict(s).items():
         if old.get(key, value) != value:
             had = f'{path.parent} was prepared with {key}={old[key]}, not {value}'
             raise TalkfaceError(f'{had}; use the same setting or another folder')
 
-
+# %% ../nbs/16_corpus.ipynb #c12b9dfc
 def _keep_settings(out, s):
     "Compare with what the folder was made with; write it down the first time."
     path = out / 'settings.json'
@@ -575,14 +588,12 @@ def _speaker_table(speakers):
     "'folder', 'file', a dict, or a CSV with the columns file and speaker."
     if isinstance(speakers, dict) or speakers in ('folder', 'file'):
         return speakers
-    try:
-        with open(speakers, newline='', encoding='utf-8-sig') as f:
-            return {r['file']: r['speaker'] for r in csv.DictReader(f)}
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as e:
+    if not Path(speakers).is_file():
         kinds = "give 'folder', 'file', or a CSV with the columns file and speaker"
-        raise TalkfaceError(f'{speakers} is no table of speakers; {kinds}') from e
+        raise TalkfaceError(f'{speakers} is no table of speakers; {kinds}')
+    return {row['file']: row['speaker'] for row in read_table(SpeakerRow, speakers)}
 
-
+# %% ../nbs/16_corpus.ipynb #651b4227
 def _speaker_of(speakers, root, path):
     "Who speaks in a video; a table may name it by path, folder and name, name, or stem."
     folder = path.resolve().parent.name
@@ -597,16 +608,17 @@ def _speaker_of(speakers, root, path):
 def known_rows(
     out,  # folder of a corpus
 ) -> dict:
-    "Rows of what is done: clips and refusals, by id."
+    "Rows of what is done: clips and refusals, by id, other files passed over."
     rows = {}
     for p in sorted(out.glob('clips/*/clip.json')) + sorted(out.glob('rejected/*.json')):
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            row = {'status': 'kept', **json.loads(p.read_text())}
-            if row['id'] == (p.parent.name if p.name == 'clip.json' else p.stem):
+        kept = p.name == 'clip.json'
+        with contextlib.suppress(TalkfaceError):
+            row = {'status': 'kept', **read_json(ClipRow if kept else RefusedRow, p)}
+            if row['id'] == (p.parent.name if kept else p.stem):
                 rows[row['id']] = row
     return rows
 
-
+# %% ../nbs/16_corpus.ipynb #1080fdea
 def _sweep(out):
     "Remove half-written clips of processes that are gone."
     for p in out.glob('clips/.*.part'):
@@ -628,7 +640,7 @@ def _write_csv(path, rows):
         w.writeheader()
         w.writerows(rows)
 
-
+# %% ../nbs/16_corpus.ipynb #766c3f30
 def _report_page(kept, refused):
     "The report as HTML."
     minutes = sum(r['seconds'] for r in kept) / 60
@@ -673,60 +685,62 @@ def _jobs_to_do(found, out, settings, model, speakers, done):
             jobs.append(job)
     return jobs
 
-
-def _lost(job):
-    return refuse(job, 'failed', 'its process died twice (killed, or out of memory)')
-
-
+# %% ../nbs/16_corpus.ipynb #7fed22ea
 def _open_folder(out, settings):
-    "Begin a corpus, or go on with one."
+    "Begin a corpus, or go on with one; the rows of what is done."
     if os.path.isfile(out):
         raise TalkfaceError(f'{out} is a file; give a folder')
     _keep_settings(out, settings)
     _sweep(out)
+    return known_rows(out)
 
 # %% ../nbs/16_corpus.ipynb #ed1ab876
-def _settings(size, transcripts, model, backend, more):
-    "Checked `Settings`."
-    if not 64 <= size <= 512:
-        raise TalkfaceError(f'size {size} is outside 64..512 px')
-    if backend == 'auto':
-        backend = faces.best_backend(model)
-    if backend not in ('mediapipe', 'haar'):
-        has = f'not {backend!r}'
+def _checked_settings(given, model):
+    "`Settings` with a face back-end of this machine; raises `TalkfaceError`."
+    s = Settings(**given)
+    if not 64 <= s.size <= 512:
+        raise TalkfaceError(f'size {s.size} is outside 64..512 px')
+    if s.backend == 'auto':
+        s = replace(s, backend=faces.best_backend(model))
+    if s.backend not in ('mediapipe', 'haar'):
+        has = f'not {s.backend!r}'
         raise TalkfaceError(f'videos are prepared with the back-ends mediapipe or haar, {has}')
-    return Settings(size=size, backend=backend, transcripts=transcripts, **more)
+    return s
 
-# %% ../nbs/16_corpus.ipynb #c665c612
-def prepare(
-    videos,  # files and folders of any videos
-    out,  # folder of the corpus; made, or continued
-    size: int = 128,  # side of the crops, 64 to 512 px
-    jobs: int = None,  # processes; None: one for each core
-    transcripts=True,  # use transcripts beside the videos
-    model=None,  # face landmarker model, see `find_face_model`
-    backend='auto',  # 'mediapipe' or 'haar'; 'auto': the better of those at hand
-    limit: int = None,  # no more than this many videos; None: all
-    speakers='folder',  # 'folder', 'file', a dict, or a CSV with the columns file and speaker
-    **settings,  # further fields of `Settings`
-):
-    "Turn videos into a `Corpus`; finished clips of an earlier run are kept."
-    s = _settings(size, transcripts, model, backend, settings)
-    jobs = check_jobs(jobs)
-    if limit is not None and limit < 1:
-        raise TalkfaceError(f'a limit of {limit} leaves no video; give 1 or more')
-    found = find_videos(videos)[:limit]
-    out = Path(out)
-    _open_folder(out, s)
-    done = known_rows(out)
-    todo = _jobs_to_do(found, out, s, model, speakers, done)
+# %% ../nbs/16_corpus.ipynb #298f75bd
+def _lost(job):
+    return refuse(job, 'failed', 'its process died twice (killed, or out of memory)')
+
+
+def _work_through(todo, jobs, out, settings, done):
+    "Do the `Job`s in so many processes; their rows join those that are done."
     rows = parallel_map(prepare_one, todo, jobs, ordered=False, lost=_lost)
     with contextlib.closing(rows):
         try:
             for row in progress(rows, total=len(todo), desc='prepare'):
                 done[row['id']] = row
         finally:
-            write_reports(out, s, done)
+            write_reports(out, settings, done)
+
+# %% ../nbs/16_corpus.ipynb #d48c0309
+def prepare(
+    videos,  # files and folders of any videos
+    out,  # folder of the corpus; made, or continued
+    jobs: int = None,  # processes; None: one for each core
+    model=None,  # face landmarker model, see `find_face_model`
+    limit: int = None,  # no more than this many videos; None: all
+    speakers='folder',  # 'folder', 'file', a dict, or a CSV with the columns file and speaker
+    **settings,  # fields of `Settings` that are not to be as usual, such as size=256
+):
+    "Turn videos into a `Corpus`; finished clips of an earlier run are kept."
+    out = Path(out)
+    s = _checked_settings(settings, model)
+    jobs = check_jobs(jobs)
+    bounded(limit=limit)
+    found = find_videos(videos)[:limit]
+    done = _open_folder(out, s)
+    todo = _jobs_to_do(found, out, s, model, speakers, done)
+    _work_through(todo, jobs, out, s, done)
     return Corpus(out)
 
 # %% ../nbs/16_corpus.ipynb #b49ddc19
@@ -760,13 +774,10 @@ def load(
 ) -> np.ndarray:
     "The array in `name`.npy, as a memory map."
     p = self.folder / f'{name}.npy'
-    try:
-        return np.load(p, mmap_mode='r')
-    except FileNotFoundError as e:
+    if not p.is_file():
         why = '' if self.speech else ' (no speech in it)'
-        raise TalkfaceError(f'{self.id} has no {name}{why}') from e
-    except (ValueError, SyntaxError, EOFError) as e:
-        raise TalkfaceError(f'{p} is damaged; delete {p.parent} and prepare again') from e
+        raise TalkfaceError(f'{self.id} has no {name}{why}')
+    return read_array(p, f'delete {p.parent} and prepare again')
 
 # %% ../nbs/16_corpus.ipynb #bb643b28
 @patch(as_prop=True)
@@ -813,12 +824,12 @@ def wav(self: CorpusClip):
             samples = np.frombuffer(w.readframes(w.getnframes()), '<i2')
     except FileNotFoundError as e:
         raise TalkfaceError(f'{self.id} has no sound') from e
-    except (wave.Error, EOFError, ValueError) as e:
+    except (wave.Error, EOFError, ValueError, RuntimeError) as e:
         remedy = f'delete {self.folder} and prepare again'
         raise TalkfaceError(f'the sound of {self.id} is damaged; {remedy}') from e
     return samples.astype(np.float32) / 32767
 
-
+# %% ../nbs/16_corpus.ipynb #1fbac525
 @patch(as_prop=True)
 def phonemes(self: CorpusClip):
     "`PhonemeTimeline`"
@@ -842,16 +853,11 @@ def _manifest_clips(path):
     if not (path / 'settings.json').is_file():
         remedy = f'make one with `talkface prepare VIDEOS {path}`'
         raise TalkfaceError(f'{path} is no corpus; {remedy}')
-    try:
-        if manifest.is_file():
-            rows = json.loads(manifest.read_text())['clips']
-        else:
-            rows = [r for r in known_rows(path).values() if r['status'] == 'kept']
-        names = [check_clip_id(r['id'], manifest) for r in rows]
-        return [CorpusClip(path / 'clips' / name, r) for name, r in zip(names, rows)]
-    except (ValueError, LookupError, TypeError, AttributeError) as e:
-        remedy = 'run prepare again, it is written anew'
-        raise TalkfaceError(f'{manifest} is damaged; {remedy}') from e
+    if manifest.is_file():
+        rows = read_json(Manifest, manifest, 'run prepare again, it is written anew')['clips']
+    else:
+        rows = [r for r in known_rows(path).values() if r['status'] == 'kept']
+    return [CorpusClip(path / 'clips' / row['id'], row) for row in rows]
 
 # %% ../nbs/16_corpus.ipynb #c712d113
 class Corpus:
@@ -871,14 +877,16 @@ class Corpus:
     def __iter__(self):
         return iter(self.clips)
 
-    def __getitem__(self, i):
-        if isinstance(i, slice):
-            return Corpus(self.path, self.clips[i])
-        if not isinstance(i, str):
-            return self.clips[i]
-        if found := [c for c in self.clips if c.id == i]:
-            return found[0]
-        raise TalkfaceError(f'{self.path} has no clip {i!r}')
+# %% ../nbs/16_corpus.ipynb #d9c3b054
+@patch
+def __getitem__(self: Corpus, i):
+    if isinstance(i, slice):
+        return Corpus(self.path, self.clips[i])
+    if not isinstance(i, str):
+        return self.clips[i]
+    if found := [c for c in self.clips if c.id == i]:
+        return found[0]
+    raise TalkfaceError(f'{self.path} has no clip {i!r}')
 
 # %% ../nbs/16_corpus.ipynb #57092ef2
 @patch(as_prop=True)
@@ -892,7 +900,7 @@ def speakers(self: Corpus):
     "Names of all speakers, sorted."
     return sorted({c.speaker for c in self.clips})
 
-
+# %% ../nbs/16_corpus.ipynb #a7aed6de
 @patch
 def where(
     self: Corpus,
@@ -968,7 +976,7 @@ def contact_sheet(
     rows = [np.concatenate(tiles[i : i + columns], 1) for i in range(0, len(tiles), columns)]
     return np.concatenate(rows)
 
-
+# %% ../nbs/16_corpus.ipynb #31dab712
 @patch
 def _repr_html_(self: Corpus):
     return to_xml(P(repr(self))) + image_html(self.contact_sheet(side=128), quality=80)

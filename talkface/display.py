@@ -50,6 +50,19 @@ def to_uint8(
     return np.ascontiguousarray(x)
 
 # %% ../nbs/02_display.ipynb #7887cdac
+def _bare_axes(rows, columns, side, title_inches):
+    "A Figure of `rows` x `columns` axes of `side` pixels without frame, close to each other."
+    import matplotlib.pyplot as plt
+
+    size = columns * side / 100, rows * (side / 100 + title_inches)
+    fig, _ = plt.subplots(rows, columns, figsize=size, dpi=100, layout='constrained')
+    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    for ax in fig.axes:
+        ax.axis('off')
+    plt.close(fig)
+    return fig
+
+# %% ../nbs/02_display.ipynb #3ea4afe8
 def show_images(
     images,  # pictures of any kind that `to_uint8` takes; their sizes may differ
     titles=None,  # a text above each picture
@@ -57,22 +70,13 @@ def show_images(
     side=200,  # width and height of each picture on the screen, pixels
 ):
     "A matplotlib Figure of pictures side by side, without axes."
-    import matplotlib.pyplot as plt
-
     columns = columns or max(1, len(images))
     rows = -(-len(images) // columns)
-    inches = side / 100
-    title_inches = 0.25 if titles else 0
-    size = columns * inches, rows * (inches + title_inches)
-    fig, _ = plt.subplots(rows, columns, figsize=size, dpi=100, layout='constrained')
-    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-    for ax in fig.axes:
-        ax.axis('off')
+    fig = _bare_axes(rows, columns, side, 0.25 if titles else 0)
     for ax, image in zip(fig.axes, images):
         ax.imshow(to_uint8(image), interpolation='nearest')
     for ax, title in zip(fig.axes, titles or []):
         ax.set_title(title, fontsize=10)
-    plt.close(fig)
     return fig
 
 # %% ../nbs/02_display.ipynb #dfb996a1
@@ -125,7 +129,7 @@ def is_number(
     "Whether a cell holds a number; True and False are words."
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
-
+# %% ../nbs/02_display.ipynb #55ea2366
 def cell_text(
     value,  # what stands in the cell
     how=None,  # a format of Python or a function of the value; None: three significant digits
@@ -235,7 +239,7 @@ def has_need(
         return torch.cuda.is_available()
     return bool(os.environ.get(name))
 
-
+# %% ../nbs/02_display.ipynb #caf2d473
 def load_ipython_extension(
     ipython,  # the running shell
 ):

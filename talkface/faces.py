@@ -65,7 +65,7 @@ def _surest_first(boxes, weights):
     keep = (weights > weights.max(initial=0) - 1.5) | (weights > 56)
     return boxes[keep][np.argsort(-weights[keep])]
 
-
+# %% ../nbs/15_faces.ipynb #9cdc7750
 def haar_faces(
     frame,  # (H,W,3) uint8
 ) -> np.ndarray:
@@ -174,21 +174,23 @@ class HaarTracker(Tracker):
         self.at = []  # frames in which the face was seen
         self.boxes = []  # where, (4,) each
 
-    def detect(
-        self,
-        frame,  # (H,W,3) uint8
-        i,  # its number
-    ):
-        "Boxes (n,4) in a frame, near the last one where that is enough."
-        if self.boxes and i % self.whole:
-            near = haar_faces_near(frame, self.boxes[-1])
-            if len(near):
-                return near
-        boxes = haar_faces(frame)
-        self.counts[-1] = len(boxes)
-        if len(boxes):
-            self.crowded.append(is_crowd(boxes))
-        return boxes
+# %% ../nbs/15_faces.ipynb #f423e4f1
+@patch
+def detect(
+    self: HaarTracker,
+    frame,  # (H,W,3) uint8
+    i,  # its number
+):
+    "Boxes (n,4) in a frame, near the last one where that is enough."
+    if self.boxes and i % self.whole:
+        near = haar_faces_near(frame, self.boxes[-1])
+        if len(near):
+            return near
+    boxes = haar_faces(frame)
+    self.counts[-1] = len(boxes)
+    if len(boxes):
+        self.crowded.append(is_crowd(boxes))
+    return boxes
 
 # %% ../nbs/15_faces.ipynb #959081f3
 @patch
@@ -358,7 +360,7 @@ def _view_camera(region):
     x0, y0, x1, y1 = (int(round(v)) for v in region)
     return (y1 - y0) / 2 / np.tan(np.radians(31.5)), (x0 + x1) / 2, (y0 + y1) / 2
 
-
+# %% ../nbs/15_faces.ipynb #3fdfcfc6
 def _meshes(landmarker, frame, region, ms=None):
     "Meshes (n,478,3) in px of the whole frame, rotations (n,3,3) with OpenFace's axes."
     import mediapipe as mp
@@ -405,7 +407,7 @@ def close(self: MeshTracker):
         if landmarker is not None:
             landmarker.close()
 
-
+# %% ../nbs/15_faces.ipynb #30c959d8
 @patch
 def search(
     self: MeshTracker,
@@ -434,6 +436,22 @@ def pick(
     return int(side.argmax())
 
 # %% ../nbs/15_faces.ipynb #3f21e7ea
+def _region_around(boxes, k, whole, found_in):
+    "A square three times as wide as face `k`; the whole frame where one large face is in it."
+    side = (boxes[k, 2:] - boxes[k, :2]).max()
+    center = (boxes[k, :2] + boxes[k, 2:]) / 2
+    if len(boxes) == 1 and side > 0.2 * max(whole) and found_in == whole:
+        return whole
+    return (*(center - 1.5 * side), *(center + 1.5 * side))
+
+
+def _is_well_inside(box, region):
+    "Does a region hold a face with half its width of margin?"
+    side = (box[2:] - box[:2]).max()
+    center = (box[:2] + box[2:]) / 2
+    return (center - side > region[:2]).all() and (center + side < region[2:]).all()
+
+# %% ../nbs/15_faces.ipynb #570c8bdf
 @patch
 def choose_region(
     self: MeshTracker,
@@ -445,13 +463,9 @@ def choose_region(
     "Set the region in which face `k` is followed from now on."
     h, w = frame.shape[:2]
     whole = (0, 0, w, h)
-    side = (boxes[k, 2:] - boxes[k, :2]).max()
-    center = (boxes[k, :2] + boxes[k, 2:]) / 2
-    region = (*(center - 1.5 * side), *(center + 1.5 * side))
-    if len(boxes) == 1 and side > 0.2 * max(h, w) and found_in == whole:
-        region = whole
+    region = _region_around(boxes, k, whole, found_in)
     if self.region not in (None, whole) and region != whole:
-        if (center - side > self.region[:2]).all() and (center + side < self.region[2:]).all():
+        if _is_well_inside(boxes[k], self.region):
             return
     if region != self.region or self.follower is None:
         if self.follower is not None:
@@ -556,7 +570,7 @@ def _frames(frames):
     single = frames.ndim == 3
     return iter(frames[None] if single else frames), single
 
-
+# %% ../nbs/15_faces.ipynb #4fd70adc
 def _count(frames):
     "How many frames there are, and their (height, width)."
     n = 0
@@ -591,7 +605,7 @@ def _mesh_tracker(model, single):
         raise TalkfaceError(f'MediaPipe needs its model file: {how}')
     return MeshTracker(path, not single)
 
-
+# %% ../nbs/15_faces.ipynb #71ace4ce
 def _trackers(backend, model, single):
     "Detectors for a back-end, the best first."
     if backend == 'haar':
@@ -616,7 +630,7 @@ def _follow(frames, trackers):
             tracker.close()
     return next((t for t in trackers if t.found), trackers[0])
 
-
+# %% ../nbs/15_faces.ipynb #b673874c
 def _warn_turned(track):
     "Say so when the face looks far to the side; a default pose cannot know."
     yaw = np.degrees(np.median(np.abs(track.pose[track.ok, 1])))
@@ -629,6 +643,16 @@ def _warn_turned(track):
 BACKENDS = 'auto', 'mediapipe', 'haar', 'openface', 'boxes'
 
 
+def _known_track(frames, backend, boxes, csv):
+    "The track of a face whose place is known, from OpenFace's table or from boxes; else None."
+    if backend == 'openface' or (backend == 'auto' and csv is not None):
+        n, size = _count(frames)
+        return read_openface(csv, size, n)
+    if backend == 'boxes' or (backend == 'auto' and boxes is not None):
+        return _analyze_boxes(frames, boxes)
+    return None
+
+# %% ../nbs/15_faces.ipynb #4d29614f
 def analyze(
     frames,  # (H,W,3) or (T,H,W,3) uint8 RGB, a `Clip`, or an iterator of frames
     backend='auto',  # one of `BACKENDS`; 'auto' takes the best at hand that sees a face
@@ -642,12 +666,8 @@ def analyze(
         choice = f'choose {", ".join(BACKENDS[:-1])} or {BACKENDS[-1]}'
         raise TalkfaceError(f'there is no face back-end {backend!r}; {choice}')
     it, single = _frames(frames)
-    if backend == 'openface' or (backend == 'auto' and csv is not None):
-        n, size = _count(it)
-        track = read_openface(csv, size, n)
-    elif backend == 'boxes' or (backend == 'auto' and boxes is not None):
-        track = _analyze_boxes(it, boxes)
-    else:
+    track = _known_track(it, backend, boxes, csv)
+    if track is None:
         tracker = _follow(it, _trackers(backend, model, single))
         tracker.check('the picture' if single else 'the clip', several)
         track = tracker.track()

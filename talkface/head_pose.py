@@ -220,7 +220,7 @@ def _first_face(table, path):
         raise TalkfaceError(f'{has}; keep the row of the one you mean')
     return np.ones(n, bool)
 
-
+# %% ../nbs/14_head_pose.ipynb #696b6bc3
 def points_box(
     points,  # (T,68,2) px
 ) -> np.ndarray:
@@ -231,6 +231,24 @@ def points_box(
     return np.concatenate([lo, hi], -1)
 
 # %% ../nbs/14_head_pose.ipynb #3ed75d35
+def _frames_seen(t, path, n_frames):
+    "`(n, rows, frame)`: frames of the clip, which rows of a table count, and the frame of each."
+    frame = t['frame'].astype(int) - 1 if 'frame' in t else np.arange(len(t['pose_Rx']))
+    rows = _first_face(t, path)
+    n = n_frames or int(frame[rows].max()) + 1
+    rows = rows & (frame >= 0) & (frame < n) & (t.get('success', np.ones(len(frame))) > 0)
+    if not rows.any():
+        raise TalkfaceError(f'{path} has no successful row for {n} frames; OpenFace found no face')
+    return n, rows, frame[rows]
+
+
+def _by_frame(columns, frame, ok):
+    "Columns of a table as (T,n), a row for each frame; the gaps between are filled."
+    out = np.zeros((len(ok), len(columns)))
+    out[frame] = np.stack(columns, 1)
+    return fill_gaps(ok, out)
+
+# %% ../nbs/14_head_pose.ipynb #31e94d5f
 def read_openface(
     path,  # a .csv of FeatureExtraction or FaceLandmarkImg
     size,  # (height, width) of the picture, px
@@ -238,24 +256,14 @@ def read_openface(
 ) -> FaceTrack:
     "An OpenFace table as a `FaceTrack`; points that it lacks are projected from the pose."
     t = openface_table(path)
-    frame = t['frame'].astype(int) - 1 if 'frame' in t else np.arange(len(t['pose_Rx']))
-    keep = _first_face(t, path)
-    n = n_frames or int(frame[keep].max()) + 1
-    keep = keep & (frame >= 0) & (frame < n) & (t.get('success', np.ones(len(frame))) > 0)
-    if not keep.any():
-        raise TalkfaceError(f'{path} has no successful row for {n} frames; OpenFace found no face')
+    n, rows, frame = _frames_seen(t, path, n_frames)
     ok = np.zeros(n, bool)
-    ok[frame[keep]] = True
-
-    def take(names):
-        a = np.zeros((n, len(names)))
-        a[frame[keep]] = np.stack([t[k][keep] for k in names], 1)
-        return fill_gaps(ok, a)
-
-    pose = take(POSE_COLUMNS)
+    ok[frame] = True
+    pose = _by_frame([t[k][rows] for k in POSE_COLUMNS], frame, ok)
     points = project(pose, openface_camera(size))
     if 'x_67' in t and 'y_67' in t:
-        points = np.stack([take([f'{a}_{i}' for i in range(68)]) for a in 'xy'], -1)
+        axes = [[t[f'{a}_{i}'][rows] for i in range(68)] for a in 'xy']
+        points = np.stack([_by_frame(columns, frame, ok) for columns in axes], -1)
     box = points_box(points)
     return FaceTrack(ok, box, points, None, pose, tuple(size), 'openface', ok.astype(int))
 
@@ -317,6 +325,21 @@ def _draw_pose(im, track, i, width):
         cv2.line(im, _whole(corners[a]), _whole(corners[b]), (0, 200, 255), width, cv2.LINE_AA)
 
 # %% ../nbs/14_head_pose.ipynb #c2caa013
+def _draw_points(im, points, width):
+    "Points (68,2) as green dots."
+    import cv2
+
+    for p in points:
+        cv2.circle(im, _whole(p), width, (0, 255, 90), -1, cv2.LINE_AA)
+
+
+def _draw_box(im, box, width):
+    "A box (4,) in yellow."
+    import cv2
+
+    cv2.rectangle(im, _whole(box[:2]), _whole(box[2:]), (255, 220, 0), width, cv2.LINE_AA)
+
+# %% ../nbs/14_head_pose.ipynb #fe347a20
 def draw_track(
     frame,  # (H,W,3) uint8
     track,  # `FaceTrack`
@@ -326,18 +349,14 @@ def draw_track(
     pose: bool = True,  # draw the pose, where there is one
 ) -> np.ndarray:
     "A copy of `frame` with box (yellow), points (green) and the pose's frustum (cyan) on it."
-    import cv2
-
     im = np.ascontiguousarray(frame).copy()
     width = max(1, round(max(frame.shape[:2]) / 300))
     if box:
-        a, b = track.box[i].reshape(2, 2)
-        cv2.rectangle(im, _whole(a), _whole(b), (255, 220, 0), width, cv2.LINE_AA)
+        _draw_box(im, track.box[i], width)
     if pose and track.pose is not None:
         _draw_pose(im, track, i, width)
     if points and track.points is not None:
-        for p in track.points[i]:
-            cv2.circle(im, _whole(p), width, (0, 255, 90), -1, cv2.LINE_AA)
+        _draw_points(im, track.points[i], width)
     return im
 
 # %% ../nbs/14_head_pose.ipynb #a8aedb06
@@ -392,7 +411,7 @@ def _openface_row(track, i):
     angles = [f'{v:.3f}' for v in track.pose[i, :3]]
     return begin + place + angles + [f'{v:.1f}' for v in track.points[i].T.ravel()]
 
-
+# %% ../nbs/14_head_pose.ipynb #a77ceea9
 def write_openface(
     path,  # .csv
     track,  # `FaceTrack` with points and pose

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MIN_SIDE', 'MAX_SIDE', 'MIN_SECONDS', 'FPS', 'MAX_BYTES', 'check_size', 'to_bytes', 'read_image', 'open_media',
            'decoded', 'mono_blocks', 'resampled', 'resample', 'to_mono', 'read_audio', 'write_wav', 'frames_for',
-           'Clip', 'VideoWriter', 'iter_frames', 'video_sound', 'read_clip', 'same_file', 'check_output', 'duration',
-           'output_audio', 'enlarge']
+           'Clip', 'VideoWriter', 'iter_frames', 'video_sound', 'read_clip', 'real_name', 'same_file', 'check_output',
+           'duration', 'output_audio', 'enlarge']
 
 # %% ../nbs/01_media.ipynb #75a51202
 import base64
@@ -86,7 +86,7 @@ def _open_lazily(path):
         return Image.open(path, formats=[f for f in _PICTURES if f in Image.OPEN])
     except PermissionError as e:
         raise TalkfaceError(f'{path} may not be read; give yourself the permission') from e
-    except (OSError, SyntaxError, ValueError, RuntimeError) as e:
+    except (OSError, SyntaxError, ValueError, RuntimeError, MemoryError) as e:
         raise TalkfaceError(f'{path} is not a picture that can be read; give a png or jpeg') from e
     finally:
         Image.MAX_IMAGE_PIXELS = limit
@@ -136,7 +136,7 @@ def read_image(
     with _open_picture(path) as im:
         try:
             return _pil_rgb(im, path)
-        except (OSError, SyntaxError, ValueError, IndexError, RuntimeError) as e:
+        except (OSError, SyntaxError, ValueError, IndexError, RuntimeError, MemoryError) as e:
             raise TalkfaceError(f'{path} is cut off or damaged; save or download it again') from e
 
 # %% ../nbs/01_media.ipynb #20dbca0a
@@ -145,6 +145,23 @@ _KINDS = dict(
 )
 
 # %% ../nbs/01_media.ipynb #b33884fe
+def _check_file(path, what):
+    "Raise `TalkfaceError` unless there is a file with something in it."
+    if os.path.isdir(path):
+        raise TalkfaceError(f'{path} is a folder; give a {what} file')
+    if not os.path.isfile(path):
+        raise TalkfaceError(f'there is no {what} file {path}; check the name')
+    if os.path.getsize(path) == 0:
+        raise TalkfaceError(f'{path} is empty (0 bytes); give a {what} with something in it')
+
+# %% ../nbs/01_media.ipynb #633e3966
+_FORMATS = """
+aac ac3 aiff amr ape asf au avi caf dts dv eac3 flac flv gif gsm h264 hevc ivf m4v matroska mjpeg
+mov mp3 mpc mpeg mpegts mpegvideo mxf nut ogg oma rm tta voc w64 wav wv apng jpeg_pipe png_pipe
+""".split()  # none that names other files, as playlists do
+_ONLY = dict(format_whitelist=','.join(_FORMATS), protocol_whitelist='file')
+
+# %% ../nbs/01_media.ipynb #374f1eee
 @contextmanager
 def open_media(
     path,  # any file of sound or video
@@ -153,14 +170,9 @@ def open_media(
     "An open PyAV container for reading; `TalkfaceError` for what is missing, empty or unreadable."
     import av
 
-    if os.path.isdir(path):
-        raise TalkfaceError(f'{path} is a folder; give a {what} file')
-    if not os.path.isfile(path):
-        raise TalkfaceError(f'there is no {what} file {path}; check the name')
-    if os.path.getsize(path) == 0:
-        raise TalkfaceError(f'{path} is empty (0 bytes); give a {what} with something in it')
+    _check_file(path, what)
     try:
-        container = av.open(f'file:{path}', metadata_errors='ignore')
+        container = av.open(f'file:{path}', options=_ONLY, metadata_errors='ignore')
     except PermissionError as e:
         raise TalkfaceError(f'{path} may not be read; give yourself the permission') from e
     except (av.error.FFmpegError, ValueError, OSError) as e:
@@ -185,7 +197,7 @@ def _packets(container, stream):
             failed += 1
             yield None
 
-
+# %% ../nbs/01_media.ipynb #284fe82b
 def _frames_of(packet):
     "Frames that a packet completes; None when it cannot be decoded."
     import av
@@ -196,6 +208,15 @@ def _frames_of(packet):
         return None
 
 # %% ../nbs/01_media.ipynb #e1ec33a9
+def _report_damage(path, kind, good, bad):
+    "Warn of damaged blocks of sound or video; raise where nothing else was there."
+    if bad and not good:
+        why = f'is damaged: its {kind} cannot be decoded'
+        raise TalkfaceError(f'{path} {why}; save or download it again')
+    if bad:
+        warnings.warn(f'{bad} blocks of {kind} in {path} cannot be decoded; they were left out')
+
+# %% ../nbs/01_media.ipynb #3ca752f5
 def decoded(
     container,  # an open PyAV container
     stream,  # one of its streams
@@ -214,13 +235,7 @@ def decoded(
                 yield frame
     except (av.error.FFmpegError, OSError):
         bad += 1
-    if bad and not good:
-        why = f'is damaged: its {stream.type} cannot be decoded'
-        raise TalkfaceError(f'{path} {why}; save or download it again')
-    if bad:
-        warnings.warn(
-            f'{bad} blocks of {stream.type} in {path} cannot be decoded; they were left out'
-        )
+    _report_damage(path, stream.type, good, bad)
 
 # %% ../nbs/01_media.ipynb #69709d6e
 def mono_blocks(
@@ -330,7 +345,7 @@ def _joined(blocks, sr):
     wav = np.concatenate(pieces) if pieces else np.zeros(0)
     return first[0] or 0.0, wav.astype(np.float32)
 
-
+# %% ../nbs/01_media.ipynb #277a0a79
 def _audio_file(path, sr):
     "All the sound of a file, (n,) at `sr`."
     with open_media(path, 'sound') as c:
@@ -450,6 +465,13 @@ def _video_stream(container, size, fps, crf):
     return s
 
 # %% ../nbs/01_media.ipynb #4f0ecc59
+def _check_ending(path):
+    "Raise `TalkfaceError` for a name that does not say which kind of video is wanted."
+    if isinstance(path, (str, Path)) and Path(path).suffix.lower() not in _FORMATS:
+        names = ', '.join(_FORMATS)
+        raise TalkfaceError(f'{path} does not end in {names}; give the video such a name')
+
+# %% ../nbs/01_media.ipynb #3b69853e
 class VideoWriter:
     "Write frames one by one as H.264 with AAC; the file appears at `path` only when all is done."
 
@@ -462,17 +484,14 @@ class VideoWriter:
         sr: int = 16000,  # rate of the sound, Hz
         crf: int = 18,  # quality: 18 is hard to tell from the source, 30 is small
     ):
+        _check_ending(path)
         self.path = path
         self.size = (size, size) if isinstance(size, int) else size and tuple(size)
         self.fps = Fraction(fps).limit_denominator(1001 * 60)
         self.wav = None if wav is None else np.clip(to_mono(wav), -8, 8)
         self.sr = int(sr)
         self.crf = crf
-        self.n = 0  # frames written so far
-        self.heard = 0  # samples written so far
-        if isinstance(path, (str, Path)) and Path(path).suffix.lower() not in _FORMATS:
-            names = ', '.join(_FORMATS)
-            raise TalkfaceError(f'{path} does not end in {names}; give the video such a name')
+        self.n = self.heard = 0  # frames and samples written so far
 
 # %% ../nbs/01_media.ipynb #cca7af9f
 @patch
@@ -565,7 +584,7 @@ def _finish(self: VideoWriter):
     self.container.mux(self.video.encode(None))
     self.container.close()
 
-
+# %% ../nbs/01_media.ipynb #a631cdfb
 @patch
 def __exit__(self: VideoWriter, kind, e, trace):
     with self.stack:  # `writing` renames when this block ends well, deletes when it does not
@@ -597,7 +616,7 @@ def _shrunk(frames, side):
     k = max(1, math.ceil(max(frames.shape[1:3]) / side))
     return frames[:, ::k, ::k] if k > 1 else frames
 
-
+# %% ../nbs/01_media.ipynb #4ab19324
 @patch
 def _repr_html_(self: Clip, side=320, seconds=12):
     "The clip as a small player that needs no file."
@@ -727,6 +746,13 @@ def read_clip(
     return Clip(frames, video_sound(path, len(frames), fps, sr), fps, sr)
 
 # %% ../nbs/01_media.ipynb #94b1c940
+def real_name(
+    path,  # of a file, there or not
+) -> str:
+    "The one name of a file, for comparison: links followed, without the letters' cases."
+    return os.path.realpath(str(path).replace('\0', '')).casefold()
+
+# %% ../nbs/01_media.ipynb #e21efc3a
 def same_file(
     a,  # path
     b,  # path
@@ -735,7 +761,7 @@ def same_file(
     with suppress(OSError, ValueError):
         if os.path.samefile(a, b):
             return True
-    return os.path.realpath(a).casefold() == os.path.realpath(b).casefold()
+    return real_name(a) == real_name(b)
 
 # %% ../nbs/01_media.ipynb #7f07f9f6
 class _Tried(Exception):
@@ -778,7 +804,7 @@ def _end_of_packets(container):
             end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
     return end
 
-
+# %% ../nbs/01_media.ipynb #5b65c31f
 def duration(
     path,  # of a sound or video
 ) -> float:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PHONES', 'PH2I', 'SIL', 'VISEMES', 'VISEME_OF', 'COLOURS', 'IPA', 'LONGEST', 'PHONE_TIER', 'WORD_TIER', 'ipa_to_cmu',
-           'phone', 'Segment', 'PhonemeTimeline', 'read_text', 'read_tiers', 'find_tier', 'is_silence', 'read_align']
+           'phone', 'Segment', 'PhonemeTimeline', 'read_tiers', 'find_tier', 'is_silence', 'read_align']
 
 # %% ../nbs/11_timeline.ipynb #5f22b6d8
 import json
@@ -22,6 +22,7 @@ from fastcore.xml import Div, to_xml
 
 from .audio_features import FPS, SR
 from .core import TalkfaceError, writing
+from .schemas import PhonemeFile, checked, parse_json, read_text
 
 # %% ../nbs/11_timeline.ipynb #c71c1dc3
 PHONES = (
@@ -101,7 +102,7 @@ _LONGEST_FIRST = sorted(map(re.escape, IPA), key=len, reverse=True)
 _IPA_RE = re.compile('|'.join(_LONGEST_FIRST))
 _SILENT = f"'-_{_TILDE}"  # what may stand between two sounds
 
-
+# %% ../nbs/11_timeline.ipynb #0f9b0dcc
 def ipa_to_cmu(
     text,  # IPA, such as 'həˈloʊ'
     strict=True,  # raise `TalkfaceError` for letters that are no IPA; else return []
@@ -125,7 +126,7 @@ def ipa_to_cmu(
 _ENDING = re.compile(r'(_[BIES]|\d){1,8}$')  # place in the word, stress
 _warned = set()
 
-
+# %% ../nbs/11_timeline.ipynb #5e7a774e
 def phone(
     label,  # one label of any of the usual alphabets
 ):
@@ -216,17 +217,23 @@ class PhonemeTimeline:
         self.source = source
         self.confidence = confidence
 
-    def __len__(self):
-        return len(self.segments)
+# %% ../nbs/11_timeline.ipynb #bd6cdb3c
+@patch
+def __len__(self: PhonemeTimeline):
+    return len(self.segments)
 
-    def __iter__(self):
-        return iter(self.segments)
 
-    def __getitem__(
-        self,
-        i,  # number or slice
-    ):
-        return self.segments[i]
+@patch
+def __iter__(self: PhonemeTimeline):
+    return iter(self.segments)
+
+
+@patch
+def __getitem__(
+    self: PhonemeTimeline,
+    i,  # number or slice
+):
+    return self.segments[i]
 
 # %% ../nbs/11_timeline.ipynb #ce4b0de9
 @patch(as_prop=True)
@@ -234,7 +241,7 @@ def duration(self: PhonemeTimeline):
     "Length in seconds."
     return self.segments[-1].end if self.segments else 0.0
 
-
+# %% ../nbs/11_timeline.ipynb #3b987be0
 @patch
 def __eq__(
     self: PhonemeTimeline,
@@ -261,7 +268,7 @@ def words(self: PhonemeTimeline):
             out.append((s.word, s.start, s.end))
     return out
 
-
+# %% ../nbs/11_timeline.ipynb #5416a2df
 @patch
 def __repr__(self: PhonemeTimeline):
     "Number of segments, duration, source and confidence."
@@ -298,7 +305,7 @@ def _row_times(timeline):
             rows.append((start, end))
     return rows
 
-
+# %% ../nbs/11_timeline.ipynb #cb148f43
 def _ribbon_row(timeline, start, end, seconds):
     "Phones above, words below, between two times; the page is `seconds` wide."
     phones = [_phone_cell(s) for s in timeline if start <= s.start < end]
@@ -339,6 +346,20 @@ def _draw_segment(ax, s, low, high, upper):
         ax.text((s.start + s.end) / 2, y, s.label, ha='center', va='center', fontsize=9)
 
 # %% ../nbs/11_timeline.ipynb #f383c307
+def _draw_words(ax, timeline, low, high):
+    "The words below the ribbon, by turns at two heights."
+    for i, (word, start, end) in enumerate(timeline.words()):
+        y = low - (high - low) * (0.22 + 0.26 * (i % 2))
+        ax.text((start + end) / 2, y, word, ha='center', va='center', fontsize=10)
+
+
+def _ribbon_axes(inches):
+    "Axes of a new figure, as wide as a page and so high."
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(12, inches), dpi=80, layout='constrained')[1]
+
+# %% ../nbs/11_timeline.ipynb #3f2dfc6a
 @patch
 def plot(
     self: PhonemeTimeline,
@@ -347,20 +368,15 @@ def plot(
     sr=SR,  # its rate, Hz
 ):
     "A ribbon of coloured phones with their words; returns the axes."
-    import matplotlib.pyplot as plt
-
-    if ax is None:
-        ax = plt.subplots(figsize=(12, 1.4 if wav is None else 3), dpi=80)[1]
+    ax = ax or _ribbon_axes(1.4 if wav is None else 3)
     low, high = (0, 1) if wav is None else (-1900, 0)
     if wav is not None:
         _draw_spectrogram(ax, wav, sr)
+    else:
+        ax.set_ylim(-0.6 * any(s.word for s in self), 1)
     for i, s in enumerate(self):
         _draw_segment(ax, s, low, high, i % 2 == 0)
-    for word, start, end in self.words():
-        y = low - (high - low) * 0.3
-        ax.text((start + end) / 2, y, word, ha='center', va='center', fontsize=10)
-    if wav is None:
-        ax.set_ylim(low - 0.6 * (high - low) * any(s.word for s in self), high)
+    _draw_words(ax, self, low, high)
     ax.set(xlim=(0, self.duration or 1), xlabel='time, s', yticks=[])
     return ax
 
@@ -369,7 +385,7 @@ def _microseconds(t):
     "Times in seconds as int64 microseconds."
     return np.rint(np.asarray(t, np.float64) * 1e6).astype(np.int64)
 
-
+# %% ../nbs/11_timeline.ipynb #61b4a154
 def _majority(idx, end, left, right):
     "The label with the longest share of each frame (left, right); all times in microseconds."
     start = np.concatenate([[min(0, end[0])], end])
@@ -410,7 +426,7 @@ def _new(self: PhonemeTimeline, segments, gaps='next'):
     "Other segments with this timeline's source and confidence."
     return PhonemeTimeline(segments, self.source, self.confidence, gaps)
 
-
+# %% ../nbs/11_timeline.ipynb #8130526d
 @patch
 def _position(self: PhonemeTimeline, i):
     "`i` counted from 0; raises `TalkfaceError` where there is no such segment."
@@ -419,7 +435,7 @@ def _position(self: PhonemeTimeline, i):
         raise TalkfaceError(f'there is no segment {i}: the timeline has {n}')
     return i % n
 
-
+# %% ../nbs/11_timeline.ipynb #0063231d
 def _known(label):
     "Raise `TalkfaceError` for what is no symbol."
     if label not in PH2I:
@@ -436,7 +452,7 @@ def index(
         raise TalkfaceError(f'{t} s is outside the timeline (0 to {self.duration:.2f} s)')
     return int(np.searchsorted([s.end for s in self], t, side='right'))
 
-
+# %% ../nbs/11_timeline.ipynb #6b93f92d
 @patch
 def replace(
     self: PhonemeTimeline,
@@ -452,6 +468,17 @@ def replace(
     return self._new(segments)
 
 # %% ../nbs/11_timeline.ipynb #7619993b
+def _check_start(timeline, i, start):
+    "Raise `TalkfaceError` where segment `i` cannot begin at `start` seconds."
+    if i == 0:
+        raise TalkfaceError('the first segment always begins at 0 s; shift() moves everything')
+    low = timeline[i - 1].start
+    high = timeline[i].end
+    if not low < start < high:
+        allowed = f'can begin between {low:.3f} and {high:.3f} s, not at {start:.3f} s'
+        raise TalkfaceError(f'segment {i} ({timeline[i].label}) {allowed}')
+
+# %% ../nbs/11_timeline.ipynb #ea1149e4
 @patch
 def move(
     self: PhonemeTimeline,
@@ -460,15 +487,7 @@ def move(
 ):
     "A segment begins at another time; the one before ends there."
     i = self._position(i)
-    if i == 0:
-        raise TalkfaceError('the first segment always begins at 0 s; shift() moves everything')
-    low = self[i - 1].start
-    high = self[i].end
-    if not low < start < high:
-        raise TalkfaceError(
-            f'segment {i} ({self[i].label}) can begin between {low:.3f} and {high:.3f} s, '
-            f'not at {start:.3f} s'
-        )
+    _check_start(self, i, start)
     segments = list(self)
     segments[i - 1] = _with(segments[i - 1], end=start)
     segments[i] = _with(segments[i], start=start)
@@ -493,6 +512,13 @@ def delete(
     return self._new(segments)
 
 # %% ../nbs/11_timeline.ipynb #174033db
+def _check_span(timeline, start, end):
+    "Raise `TalkfaceError` where a phone from `start` to `end` seconds would not fit."
+    if end <= start or start < 0 or end > timeline.duration + 1e-6:
+        span = f'a phone from {start:.3f} to {end:.3f} s'
+        raise TalkfaceError(f'{span} does not fit into 0 to {timeline.duration:.3f} s')
+
+# %% ../nbs/11_timeline.ipynb #56d7d8cc
 @patch
 def insert(
     self: PhonemeTimeline,
@@ -504,10 +530,7 @@ def insert(
     "A phone in place of what was there; the duration stays."
     _known(label)
     end = start + seconds
-    if seconds <= 0 or start < 0 or end > self.duration + 1e-6:
-        raise TalkfaceError(
-            f'a phone from {start:.3f} to {end:.3f} s does not fit into 0 to {self.duration:.3f} s'
-        )
+    _check_span(self, start, end)
     if word is None:
         word = '' if label == 'SIL' else self[self.index(start)].word
     left = [_with(s, end=min(s.end, start)) for s in self if s.start < start - 1e-9]
@@ -529,7 +552,7 @@ def split(
     halves = [_with(s, end=t), _with(s, start=t, new=not s.word)]
     return self._new([*self[:i], *halves, *self[i + 1 :]])
 
-
+# %% ../nbs/11_timeline.ipynb #69110d19
 @patch
 def stretch(
     self: PhonemeTimeline,
@@ -553,7 +576,7 @@ def _later(segments, seconds):
     "Segments moved in time."
     return [_with(s, start=s.start + seconds, end=s.end + seconds) for s in segments]
 
-
+# %% ../nbs/11_timeline.ipynb #0c823bba
 @patch
 def shift(
     self: PhonemeTimeline,
@@ -563,7 +586,7 @@ def shift(
     moved = _later(self, ms / 1000)
     return self._new([s for s in moved if s.end > 1e-9], gaps='sil')
 
-
+# %% ../nbs/11_timeline.ipynb #c7f3f11c
 @patch
 def __add__(
     self: PhonemeTimeline,
@@ -585,7 +608,7 @@ def crop(
     cut = [_with(s, start=max(s.start, start), end=min(s.end, end)) for s in inside]
     return self._new(_later(cut, -start))
 
-
+# %% ../nbs/11_timeline.ipynb #c690e9bb
 @patch
 def fit(
     self: PhonemeTimeline,
@@ -596,38 +619,6 @@ def fit(
     if cut.duration >= seconds - 1e-6:
         return cut
     return self._new([*cut, Segment('SIL', cut.duration, seconds)])
-
-# %% ../nbs/11_timeline.ipynb #51f0119c
-def _encoding(raw):
-    "The encoding of a text's bytes: by its mark, by its zeros, else UTF-8 or Windows' Latin-1."
-    if raw[:2] in (b'\xff\xfe', b'\xfe\xff'):
-        return 'utf-16'
-    if raw.count(0) * 4 > len(raw):  # Latin letters in UTF-16: every other byte is zero
-        return 'utf-16-be' if raw[:1] == b'\0' else 'utf-16-le'
-    try:
-        raw.decode('utf-8-sig')
-        return 'utf-8-sig'
-    except UnicodeDecodeError:
-        return 'cp1252'
-
-# %% ../nbs/11_timeline.ipynb #8e1e9e84
-def read_text(
-    path,  # a text file
-):
-    "Text of a file in UTF-8, UTF-16 or Windows' Latin-1. Raises `TalkfaceError` where it is none."
-    try:
-        raw = Path(path).read_bytes()
-        text = raw.decode(_encoding(raw))
-    except UnicodeDecodeError:
-        raise TalkfaceError(
-            f'{path} is not a text file, or one in damaged UTF-16; save it again as UTF-8'
-        ) from None
-    except (OSError, ValueError) as e:
-        why = getattr(e, 'strerror', None) or e
-        raise TalkfaceError(f'cannot read {path}: {why}; check the name') from None
-    if '\0' in text:
-        raise TalkfaceError(f'{path} is not a text file: it holds zero bytes; give a text')
-    return text
 
 # %% ../nbs/11_timeline.ipynb #92c9b467
 def _checked(segments, name):
@@ -643,7 +634,7 @@ def _checked(segments, name):
             )
     return segments
 
-
+# %% ../nbs/11_timeline.ipynb #2075f645
 def _called(src, is_text, what):
     "How to name a source in an error: by its path, or by what it is."
     return what if is_text else str(src)[:200]
@@ -665,44 +656,29 @@ def to_json(self: PhonemeTimeline):
 
 # %% ../nbs/11_timeline.ipynb #e542c1dd
 def _json_segments(words):
-    "Segments of the authors' list, in the order of their ends."
+    "Segments of a `PhonemeFile`, in the order of their ends."
     out = []
     for entry in words:
         word = '' if entry['word'].lower() == 'sil' else entry['word']
         for k, p in enumerate(entry['phones']):
-            if not isinstance(p['ph'], str):
-                raise TypeError('ph is no text')
             out.append(Segment(phone(p['ph']), p['bg'] / 100, p['ed'] / 100, word, k == 0))
     return sorted(out, key=lambda s: s.end)
 
-# %% ../nbs/11_timeline.ipynb #016d874d
-def _parsed(src, is_text, is_file):
-    "The authors' list from a list, its text or a path. Raises `ValueError` for no JSON."
-    if not (is_text or is_file):
-        return src
-    try:
-        return json.loads(src if is_text else read_text(src))
-    except RecursionError:
-        raise ValueError('brackets in brackets too deep') from None
-
-
+# %% ../nbs/11_timeline.ipynb #33a770e5
 @patch(cls_method=True)
 def from_json(
     cls: PhonemeTimeline,
     src,  # the list, its JSON text, or a path
 ):
-    "Read the authors' format. Raises `TalkfaceError` for anything else."
+    "Read the authors' format, a `PhonemeFile`. Raises `TalkfaceError` for anything else."
     is_text = isinstance(src, str) and src.lstrip().startswith('[')
     is_file = isinstance(src, (str, Path)) and not is_text
     name = _called(src, not is_file, 'the phoneme list')
-    try:
-        segments = _json_segments(_parsed(src, is_text, is_file))
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as e:
-        raise TalkfaceError(
-            f'{name} is not a phoneme file: expected a list of {{word, phones: [{{ph, bg, ed}}]}} '
-            f'({f"{type(e).__name__}: {e}"[:100]})'
-        ) from None
-    return cls(_checked(segments, name), source=name)
+    if is_text or is_file:
+        words = parse_json(PhonemeFile, src if is_text else read_text(src), name)
+    else:
+        words = checked(PhonemeFile, src, name)
+    return cls(_checked(_json_segments(words), name), source=name)
 
 # %% ../nbs/11_timeline.ipynb #d8ede6c1
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|<(\w+)>|![^\n]*|[^\s"]+')
@@ -922,6 +898,18 @@ def _ctm_line(line):
     return fields[0], Segment(phone(fields[4]), start, start + length, confidence=sure)
 
 # %% ../nbs/11_timeline.ipynb #904f48b0
+def _ctm_rows(lines, file):
+    "(recording, `Segment`) of all lines that are no comment; raises `TalkfaceError`."
+    for n, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith(';;'):
+            continue
+        try:
+            yield _ctm_line(line)
+        except ValueError:
+            want = 'is not "file channel start length phone"'
+            raise TalkfaceError(f'line {n} of {file} {want}: {line[:60]!r}') from None
+
+# %% ../nbs/11_timeline.ipynb #0890fd93
 @patch(cls_method=True)
 def from_ctm(
     cls: PhonemeTimeline,
@@ -930,20 +918,11 @@ def from_ctm(
 ):
     "Read phones in CTM, in any order; gaps are silence."
     is_text = isinstance(src, str) and '\n' in src
-    file = _called(src, is_text, 'the CTM')
-    segments = []
-    for n, line in enumerate((src if is_text else read_text(src)).splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith(';;'):
-            continue
-        try:
-            recording, segment = _ctm_line(line)
-        except ValueError:
-            raise TalkfaceError(
-                f'line {n} of {file} is not "file channel start length phone": {line[:60]!r}'
-            ) from None
-        name = recording if name is None else name
-        if recording == name:
-            segments.append(segment)
+    lines = (src if is_text else read_text(src)).splitlines()
+    rows = list(_ctm_rows(lines, _called(src, is_text, 'the CTM')))
+    if name is None and rows:
+        name = rows[0][0]
+    segments = [s for recording, s in rows if recording == name]
     return cls(sorted(segments, key=lambda s: s.start), source='CTM', gaps='sil')
 
 # %% ../nbs/11_timeline.ipynb #fe835afe
@@ -957,7 +936,7 @@ def is_silence(
     "True where a transcript's word means that nobody speaks."
     return word.strip().lower() in _SILENT_WORDS
 
-
+# %% ../nbs/11_timeline.ipynb #95fccaf3
 def _align_line(line):
     "(word, start, end) of a line. Raises `ValueError` where it is none."
     start, end, word = line.split()[:3]
@@ -996,7 +975,7 @@ def _kind(path):
         raise TalkfaceError(f'{path}: phonemes are kept in .json, .TextGrid or .ctm, not {told}')
     return _KINDS[ending]
 
-
+# %% ../nbs/11_timeline.ipynb #6ecdd2ec
 @patch
 def save(
     self: PhonemeTimeline,

@@ -80,7 +80,7 @@ def toy_poses(
     poses[:, 0] = (value[:, 0, 1] + 0.6) * 2
     return poses
 
-
+# %% ../nbs/17_toy.ipynb #dd2b055f
 def toy_pose_maps(
     nod: np.ndarray,  # (T,) of the head
 ) -> np.ndarray:
@@ -146,7 +146,7 @@ def toy_wav(
     tone = np.sin(samples * 0.2)
     return (np.repeat(loudness, SAMPLES_PER_FRAME) * tone).astype(np.float32)
 
-
+# %% ../nbs/17_toy.ipynb #3bdd61bf
 def film(
     clip: TrainingClip,  # a toy clip; its frames, boxes and sound are set
     size: int = 64,  # side of the frames, px
@@ -170,16 +170,21 @@ def toy_timeline(
         segments.append(Segment(name, a / FPS, b / FPS, word=word))
     return PhonemeTimeline(segments, source='given')
 
-
+# %% ../nbs/17_toy.ipynb #8f259ba7
 def toy_points(
-    clip: TrainingClip,  # with `mouth_boxes`
+    clip: TrainingClip,  # with `mouth_boxes` and `mouth_open`
     size: int = 64,  # side of the frames, px
 ) -> np.ndarray:
-    "Landmarks (T,68,2) px: all in the middle of the mouth but its two corners."
+    "Landmarks (T,68,2) px around the mouth's middle: lips, eyes, nose and chin; others lie in it."
+    unit = size / 8
     centre = (clip.mouth_boxes[:, :2] + clip.mouth_boxes[:, 2:]) / 2
     points = np.tile(centre[:, None], (1, 68, 1)).astype(np.float32)
-    points[:, 48] -= size / 8
-    points[:, 54] += size / 8
+    opening = unit / 2 * clip.mouth_open[:, None]
+    places = [([48], -1, 0), ([54], 1, 0), (range(36, 42), -1, -2), (range(42, 48), 1, -2)]
+    for numbers, x, y in [*places, ([33], 0, -1), ([8], 0, 1)]:
+        points[:, numbers] += np.float32([x * unit, y * unit])
+    points[:, [61, 62, 63], 1] -= opening
+    points[:, [8, 65, 66, 67], 1] += opening
     return points
 
 # %% ../nbs/17_toy.ipynb #68898d88
@@ -297,7 +302,7 @@ def toy_speech(
     wav = read_audio(asset('sentence.wav'))[0]
     return wav[int(start * SR) : int((start + seconds) * SR)]
 
-
+# %% ../nbs/17_toy.ipynb #74ed1001
 def toy_phonemes(
     seconds: float = 1.0,  # how long
 ) -> PhonemeTimeline:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from .core import TalkfaceError
+from .schemas import read_text
 from talkface.timeline import (
     PHONE_TIER,
     WORD_TIER,
@@ -22,7 +23,6 @@ from talkface.timeline import (
     is_silence,
     phone,
     read_align,
-    read_text,
     read_tiers,
 )
 
@@ -64,7 +64,7 @@ def _cardinal(digits):
     "Digits as a number, or one by one where there are too many."
     return number_words(digits) if len(digits) <= _MOST_DIGITS else _spelled(digits)
 
-
+# %% ../nbs/12_transcripts.ipynb #a32b9250
 def _year(digits):
     "Four digits as a year from 1100 to 2099: 'nineteen oh five'."
     century, year = divmod(int(digits), 100) if len(digits) == 4 else (0, 0)
@@ -86,7 +86,7 @@ _ORDINALS = dict(
     twelve='twelfth',
 )
 
-
+# %% ../nbs/12_transcripts.ipynb #4105c316
 def _ordinal(words):
     "'twenty one' -> 'twenty first'."
     *rest, last = words.split()
@@ -98,7 +98,7 @@ def _ordinal(words):
         last += 'th'
     return ' '.join([*rest, last])
 
-
+# %% ../nbs/12_transcripts.ipynb #57f3b919
 def _plural(words):
     "'nineteen ninety' -> 'nineteen nineties'."
     return re.sub('y$', 'ie', words) + 's'
@@ -164,13 +164,13 @@ def _read_time(m):
     oh = 'oh ' if m[2][0] == '0' else ''
     return f'{hour} {oh}{number_words(m[2])}'
 
-
+# %% ../nbs/12_transcripts.ipynb #8980eaf7
 def _read_abbreviation(m):
     "A match of 'U.S.A.' as letters: ' U. S. A. '."
     letters = m[0].replace('.', '').upper()
     return ' ' + ' '.join(f'{c}.' for c in letters) + ' '
 
-
+# %% ../nbs/12_transcripts.ipynb #efa6a13e
 def _read_out(text):
     "Times, numbers, signs and abbreviations in words."
     text = re.sub(r'\b(\d{1,2}):(\d{2})\b', _read_time, text)
@@ -212,7 +212,7 @@ def model_path(
         ) from None
     return get_model_path(f'en-us/{name}')
 
-
+# %% ../nbs/12_transcripts.ipynb #8f78d444
 @lru_cache(maxsize=1)
 def dictionary():
     "The CMU dictionary, read once: {'hello': 'HH AH L OW', ...}."
@@ -228,14 +228,14 @@ def _with_s(phones):
         return phones + ['S']
     return phones + ['Z']
 
-
+# %% ../nbs/12_transcripts.ipynb #ec523b5a
 def _possessive(word, look):
     "Phones of zebra's and zebras'."
     if word.endswith("'s") and (base := look(word[:-2])):
         return _with_s(base)
     return look(word.rstrip("'")) if word.endswith("'") else None
 
-
+# %% ../nbs/12_transcripts.ipynb #083668c9
 def _all_parts(parts, look):
     "Phones of parts one after the other; None where one is unknown."
     phones = [look(p) for p in parts]
@@ -271,7 +271,7 @@ def _espeak():
     except Exception:
         return None
 
-
+# %% ../nbs/12_transcripts.ipynb #04940e84
 def espeak_phones(
     word,  # lower case
 ):
@@ -307,7 +307,7 @@ def _find(word, look, g2p):
         return _phones_of(phones)
     return espeak_phones(word)
 
-
+# %% ../nbs/12_transcripts.ipynb #d766a6ed
 def pronounce(
     words,  # words as `plain_words` gives them
     lexicon=None,  # your own: {'kyiv': 'K IY V'}
@@ -360,7 +360,7 @@ def _split_syllable(syllable):
         raise TalkfaceError(f'{syllable[:40]!r} is no syllable of pinyin')
     return initial, final
 
-
+# %% ../nbs/12_transcripts.ipynb #3f483ea0
 def _syllable_phones(initial, final):
     "Phones of an initial and a final."
     sound = _FINALS[final]
@@ -395,7 +395,7 @@ def _read_word_tier(path):
         raise TalkfaceError(f'{path} has no tier of words or phones; its tiers are {have}')
     return [('' if is_silence(w) else w, start, end) for w, start, end in tiers[words]]
 
-
+# %% ../nbs/12_transcripts.ipynb #174a19bd
 def _read_plain(path):
     "The text of a file; of the lists of lip-reading corpora the line 'Text: ...'."
     text = read_text(path)
