@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['attend', 'MultiheadAttention', 'PositionalEncoding', 'EncoderLayer', 'DecoderLayer', 'Stack', 'Transformer',
-           'NormConv', 'DownResBlock2d', 'conv_stack', 'sound_upsampler', 'AVCT', 'slide', 'pad_frame', 'in_chunks',
-           'attention_to_memory']
+           'NormConv', 'DownResBlock2d', 'conv_stack', 'sound_upsampler', 'AvctSizes', 'AVCT', 'slide', 'pad_frame',
+           'in_chunks', 'attention_to_memory']
 
 # %% ../nbs/21_avct.ipynb #300eac70
 import math
-from types import SimpleNamespace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
+from fastcore.meta import delegates
 from torch import nn
 
 from .fomm import AntiAliasInterpolation2d, KeyPoints
@@ -138,7 +139,7 @@ def feed(
     "The feed-forward part."
     return self.linear2(self.drop(F.relu(self.linear1(x))))
 
-
+# %% ../nbs/21_avct.ipynb #61b7c362
 @patch
 def around(
     self: EncoderLayer,
@@ -151,7 +152,7 @@ def around(
         return x + self.drop(part(norm(x)))
     return norm(x + self.drop(part(x)))
 
-
+# %% ../nbs/21_avct.ipynb #3b9ed111
 @patch
 def forward(
     self: EncoderLayer,
@@ -176,14 +177,16 @@ class DecoderLayer(EncoderLayer):
         self.multihead_attn = MultiheadAttention(d, heads, dropout)
         self.norm3 = nn.LayerNorm(d)
 
-    def forward(
-        self,
-        x,  # (B,n,d)
-        memory,  # what the encoder made, (B,m,d)
-    ):
-        x = self.around(x, self.norm1, self.self_attn)
-        x = self.around(x, self.norm2, lambda y: self.multihead_attn(y, memory))
-        return self.around(x, self.norm3, self.feed)
+# %% ../nbs/21_avct.ipynb #38b5e513
+@patch
+def forward(
+    self: DecoderLayer,
+    x,  # (B,n,d)
+    memory,  # what the encoder made, (B,m,d)
+):
+    x = self.around(x, self.norm1, self.self_attn)
+    x = self.around(x, self.norm2, lambda y: self.multihead_attn(y, memory))
+    return self.around(x, self.norm3, self.feed)
 
 # %% ../nbs/21_avct.ipynb #0c8967df
 class Stack(nn.Module):
@@ -219,9 +222,8 @@ class Transformer(nn.Module):
         self.encoder = Stack(encoder, nn.LayerNorm(d_model) if normalize_before else None)
         decoder = [DecoderLayer(*how) for _ in range(num_decoder_layers)]
         self.decoder = Stack(decoder, nn.LayerNorm(d_model))
-        for p in self.parameters():
-            if p.dim() > 1:
-                nn.init.xavier_uniform_(p)
+        for matrix in (p for p in self.parameters() if p.dim() > 1):
+            nn.init.xavier_uniform_(matrix)
 
 # %% ../nbs/21_avct.ipynb #ae382501
 @patch
@@ -322,62 +324,66 @@ def sound_upsampler(
     )
 
 # %% ../nbs/21_avct.ipynb #e9342ac8
-class AVCT(nn.Module):
-    "Keypoints and Jacobians of a frame from a window of phonemes, poses and sound; equation 1."
+@dataclass
+class AvctSizes:
+    "Sizes of AVCT; the paper's by default."
 
-    def __init__(
-        self,
-        num_kp=10,  # keypoints
-        num_w=5,  # frames on either side of the middle one
-        embedding_dim=256,  # numbers of a phoneme's picture; a square
-        d_model=512,  # width of the transformer
-        nhead=8,  # attention heads
-        num_layers=6,  # layers of the encoder, and of the decoder
-        dim_feedforward=2048,  # width inside a layer
-        dropout=0.1,  # share of numbers dropped in training
-        widths=(32, 64, 128, 256, 512),  # channels of the five conv blocks; the last is `d_model`
-        fr_channels=35,  # channels of the face features used, and of the upsampled sound
-        normalize_before=False,  # LayerNorm before instead of after
-        pose_map='blur',  # 'blur' (grey 64x64, 0..255) or 'binary64' (0/1)
-        n_phones=41,  # size of the phoneme table
-        sil=31,  # index of silence
-        side=64,  # of the pictures that the conv blocks see; small weights use 32
-        audio_stats=None,  # mean and std of the acoustic columns (2,41); None: sound as it is
-    ):
-        config = {k: v for k, v in locals().items() if k not in ('self', '__class__')}
-        super().__init__()
-        self.config = self.checked(config)
-        self.num_kp = num_kp
-        self.num_w = num_w
-        self.fr_channels = fr_channels
-        self.pose_map = pose_map
-        self.sil = sil
-        self.side = side
-        self.build()
+    num_kp: int = 10  # keypoints
+    num_w: int = 5  # frames on either side of the middle one
+    embedding_dim: int = 256  # numbers of a phoneme's picture; a square
+    d_model: int = 512  # width of the transformer
+    nhead: int = 8  # attention heads
+    num_layers: int = 6  # layers of the encoder, and of the decoder
+    dim_feedforward: int = 2048  # width inside a layer
+    dropout: float = 0.1  # share of numbers dropped in training
+    widths: tuple = (32, 64, 128, 256, 512)  # channels of the conv blocks; the last is `d_model`
+    fr_channels: int = 35  # channels of the face features used, and of the upsampled sound
+    normalize_before: bool = False  # LayerNorm before instead of after
+    pose_map: str = 'blur'  # 'blur' (grey 64x64, 0..255) or 'binary64' (0/1)
+    n_phones: int = 41  # size of the phoneme table
+    sil: int = 31  # index of silence
+    side: int = 64  # of the pictures that the conv blocks see; small weights use 32
+    audio_stats: list = None  # mean and std of the acoustic columns (2,41); None: sound as it is
 
 # %% ../nbs/21_avct.ipynb #ef1e18df
 @patch
-def checked(
-    self: AVCT,
-    config,  # all arguments by name
-):
-    "The arguments in a form that JSON can write. Raises ValueError where two contradict."
-    config = dict(config, widths=tuple(config['widths']))
-    last, d_model = config['widths'][-1], config['d_model']
-    if last != d_model:
-        raise ValueError(f'widths[-1]={last} must equal d_model={d_model}.')
-    if config['pose_map'] not in ('blur', 'binary64'):
-        raise ValueError(f"pose_map={config['pose_map']!r} is neither 'blur' nor 'binary64'.")
+def checked(self: AvctSizes) -> dict:
+    "The arguments by name, as a file keeps them. Raises ValueError where two contradict."
+    config = dict(vars(self), widths=tuple(self.widths))
+    last = self.widths[-1]
+    if last != self.d_model:
+        raise ValueError(f'widths[-1]={last} must equal d_model={self.d_model}.')
+    if self.pose_map not in ('blur', 'binary64'):
+        raise ValueError(f"pose_map={self.pose_map!r} is neither 'blur' nor 'binary64'.")
     stats = config.pop('audio_stats')
     if stats is not None:
         config['audio_stats'] = torch.as_tensor(stats).float().tolist()
     return config
 
+# %% ../nbs/21_avct.ipynb #e95c06b2
+class AVCT(nn.Module):
+    "Keypoints and Jacobians of a frame from a window of phonemes, poses and sound; equation 1."
+
+    @delegates(AvctSizes)
+    def __init__(self, **kwargs):
+        super().__init__()
+        c = AvctSizes(**kwargs)
+        self.config = c.checked()
+        self.num_kp, self.num_w = c.num_kp, c.num_w
+        self.fr_channels, self.side = c.fr_channels, c.side
+        self.pose_map, self.sil = c.pose_map, c.sil
+        self.build(AvctSizes(**self.config))
+
+
+AVCT.__init__.__delwrap__ = AvctSizes  # the docs find the comments at its fields
+
 # %% ../nbs/21_avct.ipynb #c7468026
 @patch
-def build(self: AVCT):
+def build(
+    self: AVCT,
+    c,  # `AvctSizes`
+):
     "Make all parts."
-    c = SimpleNamespace(**{'audio_stats': None, **self.config})
     stats = None if c.audio_stats is None else torch.tensor(c.audio_stats)
     self.register_buffer('audio_stats', stats, persistent=False)
     self.embedding = nn.Embedding(c.n_phones, c.embedding_dim)
@@ -388,10 +394,20 @@ def build(self: AVCT):
     self.decodefeature_extract = conv_stack(2 * c.fr_channels, c.widths)
     size = c.d_model, c.nhead, c.num_layers, c.num_layers, c.dim_feedforward
     self.transformer = Transformer(*size, c.dropout, c.normalize_before)
-    self.kp = nn.Linear(c.d_model, 2 * c.num_kp)
-    self.jacobian = nn.Linear(c.d_model, 4 * c.num_kp)
+    self.add_heads(c.d_model, c.num_kp)
+
+# %% ../nbs/21_avct.ipynb #0049828a
+@patch
+def add_heads(
+    self: AVCT,
+    d,  # width of the transformer
+    num_kp,  # number of keypoints
+):
+    "The linear maps from the decoder's row to positions and Jacobians."
+    self.kp = nn.Linear(d, 2 * num_kp)
+    self.jacobian = nn.Linear(d, 4 * num_kp)
     nn.init.zeros_(self.jacobian.weight)
-    self.jacobian.bias.data.copy_(torch.eye(2).flatten().repeat(c.num_kp))
+    self.jacobian.bias.data.copy_(torch.eye(2).flatten().repeat(num_kp))
 
 # %% ../nbs/21_avct.ipynb #305b9bc5
 @patch
@@ -487,7 +503,7 @@ def slide(
     "All windows, one after the other: (B*(N-width+1),width,d)."
     return f.unfold(1, width, 1).transpose(2, 3).reshape(-1, width, f.shape[-1])
 
-
+# %% ../nbs/21_avct.ipynb #78095fdd
 @patch
 def windows(
     self: AVCT,
@@ -608,6 +624,19 @@ def slide_in_pieces(
 
 # %% ../nbs/21_avct.ipynb #9831adde
 @patch
+def with_context(
+    self: AVCT,
+    n: int,  # frames of the clip
+    left=None,  # frames to invent before it; None: half a window
+    right=None,  # the same after it
+):
+    "Which rows of `with_outside` stand in a row: indices (left+n+right,)."
+    left = self.num_w if left is None else left
+    right = self.num_w if right is None else right
+    return torch.tensor([0] * left + list(range(1, n + 1)) + [n + 1] * right)
+
+# %% ../nbs/21_avct.ipynb #971ce9cb
+@patch
 def sequence(
     self: AVCT,
     ph,  # phoneme indices (T,)
@@ -621,13 +650,9 @@ def sequence(
     batch=64,  # frames, and windows, at a time
 ):
     "`KeyPoints` (T+left+right-10,) of a clip, T by default."
-    T = len(ph)
-    left = self.num_w if left is None else left
-    right = self.num_w if right is None else right
     clip = self.with_outside(ph, pose_maps, audio, pad_audio, silence)
     f_ph, f_ra = self.encode_frames(*clip, feature_map, batch)
-    numbers = [0] * left + list(range(1, T + 1)) + [T + 1] * right
-    i = torch.tensor(numbers, device=ph.device)
+    i = self.with_context(len(ph), left, right).to(ph.device)
     return self.slide_in_pieces(f_ph[i], f_ra[i], batch)
 
 # %% ../nbs/21_avct.ipynb #a72f5640

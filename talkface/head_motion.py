@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['POSE_NAMES', 'POSE_UNITS', 'POSE_RANGES', 'smooth_poses', 'pose_range', 'normalize_pose', 'denormalize_pose',
-           'BasicBlock', 'ResNet', 'ImageEncoder', 'HeadMotionPredictor', 'anchor_poses', 'center_poses', 'head_image',
-           'predict_poses', 'still_poses', 'follow_track']
+           'BasicBlock', 'ResNet', 'block_group', 'ImageEncoder', 'HeadMotionPredictor', 'anchor_poses', 'center_poses',
+           'head_image', 'raw_poses', 'predict_poses', 'still_poses', 'follow_track']
 
 # %% ../nbs/23_head_motion.ipynb #008e93cb
 import numpy as np
@@ -50,7 +50,7 @@ def normalize_pose(
     lo, hi = pose_range(h, ranges)
     return (h - lo) / (hi - lo) * 2 - 1
 
-
+# %% ../nbs/23_head_motion.ipynb #f052a163
 def denormalize_pose(
     x,  # (...,6) about [-1,1]
     ranges='avct',  # 'avct' or 'audio2head'
@@ -98,17 +98,23 @@ class ResNet(nn.Module):
         self.conv1 = nn.Conv2d(channels, width, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.n = len(layers)
-        cin = width
+        widths = [width, *(width * 2**i for i in range(self.n))]
         for i, n in enumerate(layers):
-            cout = width * 2**i
-            first = BasicBlock(cin, cout, stride=2 if i else 1)
-            group = nn.Sequential(first, *[BasicBlock(cout, cout) for _ in range(n - 1)])
-            self.add_module(f'layer{i + 1}', group)
-            cin = cout
-        self.fc = nn.Linear(cin, out)
-        for m in self.modules():
-            if isinstance(m, nn.Conv2d):
-                nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
+            self.add_module(f'layer{i + 1}', block_group(*widths[i : i + 2], n, 2 if i else 1))
+        self.fc = nn.Linear(widths[-1], out)
+        for m in (m for m in self.modules() if isinstance(m, nn.Conv2d)):
+            nn.init.kaiming_normal_(m.weight, mode='fan_out', nonlinearity='relu')
+
+# %% ../nbs/23_head_motion.ipynb #16d69cfa
+def block_group(
+    cin,  # channels that come in
+    cout,  # channels that go out
+    n,  # blocks
+    stride,  # of the first
+):
+    "Blocks in a row."
+    others = [BasicBlock(cout, cout) for _ in range(n - 1)]
+    return nn.Sequential(BasicBlock(cin, cout, stride=stride), *others)
 
 # %% ../nbs/23_head_motion.ipynb #cd0c276d
 @patch
@@ -121,7 +127,7 @@ def forward(
         x = getattr(self, f'layer{i + 1}')(x)
     return self.fc(x.mean((2, 3)))
 
-
+# %% ../nbs/23_head_motion.ipynb #713f7966
 class ImageEncoder(nn.Module):
     "A `ResNet` under the name `resnet`, as the checkpoints have it."
 
@@ -148,17 +154,24 @@ class HeadMotionPredictor(nn.Module):
         audio_stats=None,  # (mean, std) of the 41 columns of standardised sound; None: as it is
     ):
         super().__init__()
-        self.image_channels = image_channels
-        self.hidden = hidden
+        self.image_channels, self.hidden = image_channels, hidden
         self.config = dict(image_channels=image_channels, width=width, hidden=hidden)
         self.config['layers'] = tuple(layers)
         self.keep_stats(audio_stats)
-        encoder = dict(out=hidden, width=width, layers=layers)
-        name = 'em_pose' if image_channels == 1 else 'em_img'
-        self.add_module(name, ImageEncoder(channels=image_channels, **encoder))
-        self.em_audio = ImageEncoder(channels=1, **encoder)
-        self.lstm = nn.LSTM(2 * hidden, hidden, 2, batch_first=True)
-        self.output = nn.Linear(hidden, 6)
+        self.add_layers(dict(out=hidden, width=width, layers=layers))
+
+# %% ../nbs/23_head_motion.ipynb #1fee9e0f
+@patch
+def add_layers(
+    self: HeadMotionPredictor,
+    encoder,  # arguments of both `ImageEncoder`s
+):
+    "Two encoders, two layers of LSTM, a linear map; the released names."
+    name = 'em_pose' if self.image_channels == 1 else 'em_img'
+    self.add_module(name, ImageEncoder(channels=self.image_channels, **encoder))
+    self.em_audio = ImageEncoder(channels=1, **encoder)
+    self.lstm = nn.LSTM(2 * self.hidden, self.hidden, 2, batch_first=True)
+    self.output = nn.Linear(self.hidden, 6)
 
 # %% ../nbs/23_head_motion.ipynb #398c4701
 @patch
@@ -184,7 +197,7 @@ def embed_image(
         raise ValueError(f'the model reads {self.image_channels} image channels, not {C}')
     return (self.em_pose if C == 1 else self.em_img)(image)
 
-
+# %% ../nbs/23_head_motion.ipynb #0f5d880e
 @patch
 def embed_audio(
     self: HeadMotionPredictor,
@@ -208,7 +221,7 @@ def lstm_weights(
     names = 'weight_ih', 'weight_hh', 'bias_ih', 'bias_hh'
     return [getattr(self.lstm, f'{name}_l{layer}') for name in names]
 
-
+# %% ../nbs/23_head_motion.ipynb #dd231788
 @patch
 def step(
     self: HeadMotionPredictor,
@@ -241,7 +254,7 @@ def unroll(
             rows.append(y)
         return self.output(torch.stack(rows, 1))
 
-
+# %% ../nbs/23_head_motion.ipynb #5bef5983
 @patch
 def forward(
     self: HeadMotionPredictor,
@@ -297,6 +310,19 @@ def head_image(
 
 # %% ../nbs/23_head_motion.ipynb #0f3ac41b
 @torch.no_grad()
+def raw_poses(
+    model,  # a `HeadMotionPredictor`
+    features,  # acoustic features (T,4,41)
+    first_pose,  # (6,) pose of the portrait, rad and mm
+    image=None,  # (256,256,3) uint8 portrait, for a model with three image channels
+) -> np.ndarray:
+    "What the network says before and after each frame: (T+1,6), normalised."
+    like = next(model.parameters())
+    audio = torch.as_tensor(np.asarray(features)).to(like)
+    seen = head_image(model, first_pose, image).to(like)
+    return model(audio[None], seen[None]).double().cpu().numpy()[0]
+
+# %% ../nbs/23_head_motion.ipynb #0f681a29
 def predict_poses(
     model,  # a `HeadMotionPredictor`
     features,  # acoustic features (T,4,41)
@@ -311,10 +337,7 @@ def predict_poses(
     "A head pose for every frame: (T,6) float64, rad and mm."
     if pose_lag not in (0, 1):
         raise ValueError(f'pose_lag={pose_lag} is neither 0 nor 1')
-    like = next(model.parameters())
-    audio = torch.as_tensor(np.asarray(features)).to(like)
-    seen = head_image(model, first_pose, image).to(like)
-    raw = model(audio[None], seen[None]).double().cpu().numpy()[0]
+    raw = raw_poses(model, features, first_pose, image)
     poses = denormalize_pose(raw[:-1] if pose_lag else raw[1:], ranges)
     return anchor_poses(poses, first_pose, amplitude, ease) if anchor else poses
 
@@ -326,7 +349,7 @@ def still_poses(
     "The same pose T times: (T,6)."
     return np.tile(np.asarray(first_pose, np.float64), (T, 1))
 
-
+# %% ../nbs/23_head_motion.ipynb #b8eabc7e
 def follow_track(
     track,  # (N,6) poses of another head, or of this one in another clip
     first_pose,  # (6,) where the first frame shall be

@@ -35,7 +35,7 @@ def hz_to_mel(
     f = np.asarray(f, float)
     return np.where(f < 1000, f * 3 / 200, 15 + np.log(np.maximum(f, 1000) / 1000) / LOG_STEP)
 
-
+# %% ../nbs/22_sync.ipynb #d52878d4
 def mel_to_hz(
     m,  # Slaney's mels, number or array
 ):
@@ -65,7 +65,7 @@ def magnitudes(
     how = dict(window=window, center=True, pad_mode='reflect', return_complex=True)
     return torch.stft(x, MEL_FFT, MEL_HOP, **how).abs()
 
-
+# %% ../nbs/22_sync.ipynb #2925455f
 def mel(
     wav,  # (n,) array or tensor, 16 kHz, in [-1,1]
 ):
@@ -90,7 +90,7 @@ def mel_window(
     first = int(SR / MEL_HOP * frame / FPS)
     return m[:, np.clip(first + np.arange(MEL_COLUMNS), 0, m.shape[1] - 1)]
 
-
+# %% ../nbs/22_sync.ipynb #79eae723
 def mel_windows(
     wav,  # (n,) 16 kHz
     T,  # frames of the clip
@@ -220,7 +220,7 @@ def p_sync(
     dot = (v * s).sum(-1)
     return (dot / (v.norm(dim=-1) * s.norm(dim=-1)).clamp_min(eps)).clamp(0, 1)
 
-
+# %% ../nbs/22_sync.ipynb #abed1e3b
 class SyncNet(nn.Module):
     "D_sync: mouth (B,15,48,96) and sound (B,1,80,16) to P_sync (B,)."
 
@@ -249,7 +249,7 @@ def face(
     "Unit vectors (B,D), nowhere negative."
     return F.normalize(self.face_encoder(x).flatten(1).float(), dim=1)
 
-
+# %% ../nbs/22_sync.ipynb #4a82073a
 @patch
 def audio(
     self: SyncNet,
@@ -258,7 +258,7 @@ def audio(
     "Unit vectors (B,D), nowhere negative."
     return F.normalize(self.audio_encoder(m).flatten(1).float(), dim=1)
 
-
+# %% ../nbs/22_sync.ipynb #b9f8fe82
 @patch
 def forward(
     self: SyncNet,
@@ -289,7 +289,7 @@ def stack_windows(
     first = torch.arange(T - 4, device=crops.device)[:, None]
     return crops[:, first + torch.arange(5, device=crops.device)].reshape(B, T - 4, 15, h, w)
 
-
+# %% ../nbs/22_sync.ipynb #19cb0900
 def freeze(
     net,  # any network
 ):
@@ -311,7 +311,7 @@ def sync_P(
         sounds = net.audio(mels[:, : frames.shape[1] - 4].flatten(0, 1))
     return p_sync(net.face(mouths), sounds).reshape(len(frames), -1)
 
-
+# %% ../nbs/22_sync.ipynb #acb75513
 def sync_loss(
     net,  # the frozen `SyncNet`
     frames,  # (B,T,3,H,W) in [0,1]
@@ -349,7 +349,7 @@ def cross_P(
     "P of every mouth with every sound: (n,m)."
     return (F.normalize(v.float(), dim=-1) @ F.normalize(s.float(), dim=-1).T).clamp(0, 1)
 
-
+# %% ../nbs/22_sync.ipynb #7114d54d
 def shift_curve(
     v,  # embeddings of a clip's mouths (n,D)
     s,  # embeddings of its sounds (n,D)
@@ -372,16 +372,16 @@ def shift_curve(
 def sync_readouts(
     curve,  # (2 vshift+1,) of `shift_curve`
 ) -> dict:
-    "`psync`, `psync_off`, `psync_conf` and the curve itself."
+    "`p_sync`, `p_sync_off`, `p_sync_conf` and the curve itself."
     vshift = len(curve) // 2
     return dict(
-        psync=float(curve[vshift]),
-        psync_off=int(vshift - np.nanargmax(curve)),
-        psync_conf=float(np.nanmax(curve) - np.nanmedian(curve)),
+        p_sync=float(curve[vshift]),
+        p_sync_off=int(vshift - np.nanargmax(curve)),
+        p_sync_conf=float(np.nanmax(curve) - np.nanmedian(curve)),
         curve=curve,
     )
 
-
+# %% ../nbs/22_sync.ipynb #498c7e11
 def sync_offsets(
     net,  # the frozen `SyncNet`
     crops,  # (T,3,48,96) in [0,1], see `mouth_crop`
