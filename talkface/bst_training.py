@@ -8,26 +8,29 @@ __all__ = ['SIL', 'BST_WEIGHTS', 'between', 'clip_keypoints', 'centered_numbers'
            'linear_weights', 'usable_frames', 'context_frames', 'silence_block', 'silence_of', 'shift_timbre',
            'SequenceSampler', 'mouth_direction', 'mouth_range', 'range_factors', 'stretch_mouth', 'in_range_of',
            'MixedSampler', 'keypoint_error', 'around_mean', 'motion_losses', 'speed_loss', 'place_loss', 'mouth_losses',
-           'AvctLoss', 'AvctStage', 'predict_clip', 'readout_scores', 'plot_openings', 'frames_tensor', 'DSeq',
-           'sequence_loss', 'DSeqLoss', 'picture_loss', 'warped_equivariance', 'plain_equivariance', 'BstLoss',
-           'freeze_batch_norm', 'move_mean', 'BstStage', 'far_frame', 'mel_of', 'sync_inputs', 'lerp_state']
+           'AvctLoss', 'AvctOptions', 'AvctStage', 'predict_clip', 'readout_scores', 'plot_openings', 'frames_tensor',
+           'DSeq', 'sequence_loss', 'DSeqLoss', 'picture_loss', 'warped_equivariance', 'plain_equivariance', 'BstLoss',
+           'freeze_batch_norm', 'move_mean', 'BstOptions', 'BstStage', 'far_frame', 'mel_of', 'sync_inputs',
+           'lerp_state']
 
 # %% ../nbs/33_bst_training.ipynb #05418a04
 import math
 from copy import copy, deepcopy
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 from fastcore.basics import patch
+from fastcore.meta import delegates
 from torch import nn
 
 # %% ../nbs/33_bst_training.ipynb #6d00ed6c
 from .audio_features import F0, VOICED, silence_row
 from .core import TalkfaceError
-from talkface.fomm import (
+from .fomm import KeyPoints
+from talkface.fomm_losses import (
     Discriminator,
-    KeyPoints,
     Pyramid,
     Transform,
     channels_last,
@@ -134,7 +137,7 @@ def solve_linear(
         xy = xy + x.T @ centered_numbers(c)
     return np.linalg.solve(xx + alpha * np.eye(len(xx)), xy), stats
 
-
+# %% ../nbs/33_bst_training.ipynb #50f5432f
 def fit_linear(
     clips,  # to learn from
     alpha=300.0,  # weight of the ridge penalty
@@ -241,7 +244,7 @@ def draw_clip(
     "A random clip."
     return self.clips[int(rng.integers(len(self.clips)))]
 
-
+# %% ../nbs/33_bst_training.ipynb #3e241d84
 @patch
 def draw(
     self: SequenceSampler,
@@ -285,7 +288,7 @@ def draw_labels(
         return heard
     return clip.labels
 
-
+# %% ../nbs/33_bst_training.ipynb #2e0e5aca
 @patch
 def draw_face(
     self: SequenceSampler,
@@ -305,7 +308,7 @@ def target(
     "Keypoints to be learnt: value (T,10,2), jacobian (T,10,2,2)."
     return clip_keypoints(clip)[frames]
 
-
+# %% ../nbs/33_bst_training.ipynb #86f56cef
 @patch
 def is_other(
     self: SequenceSampler,
@@ -323,19 +326,17 @@ def sequence(
     rng,  # `numpy.random.Generator`
 ):
     "Tensors of one sequence of T frames with its context of L = T + 10."
-    n = usable_frames(clip)
-    frames, inside = context_frames(start, self.T, n, self.num_w)
+    frames, inside = context_frames(start, self.T, usable_frames(clip), self.num_w)
     labels = self.draw_labels(clip, rng)[frames]
     sample = dict(
-        ph=np.where(inside, labels, SIL),  # (L,)
         audio=self.sound(clip, labels, frames, inside, rng),  # (L,4,41)
         pose_maps=clip.pose_maps[frames],  # (L,1,64,64)
         feature_map=self.draw_face(clip, rng),  # (C,h,w)
         **self.target(clip, frames[self.num_w : self.num_w + self.T]),
     )
-    tensors = {k: torch.as_tensor(v).float() for k, v in sample.items() if k != 'ph'}
-    other = torch.tensor(self.is_other(clip))
-    return dict(ph=torch.as_tensor(sample['ph']), **tensors, other=other)
+    tensors = {k: torch.as_tensor(v).float() for k, v in sample.items()}
+    ph = torch.as_tensor(np.where(inside, labels, SIL))  # (L,)
+    return dict(ph=ph, **tensors, other=torch.tensor(self.is_other(clip)))
 
 # %% ../nbs/33_bst_training.ipynb #f8d5187c
 @patch
@@ -436,9 +437,7 @@ class MixedSampler(SequenceSampler):
         **kw,  # arguments of `SequenceSampler`
     ):
         super().__init__(clips, **kw)
-        self.style = style
-        self.share_of_others = others
-        self.own_face = own_face
+        self.style, self.share_of_others, self.own_face = style, others, own_face
         self.style_clips = [c for c in self.clips if not self.is_other(c)]
         self.other_clips = [c for c in self.clips if self.is_other(c)]
         if readout is not None:
@@ -466,7 +465,7 @@ def draw_clip(
         return self.other_clips[int(rng.choice(len(self.weights), p=self.weights))]
     return self.style_clips[int(rng.integers(len(self.style_clips)))]
 
-
+# %% ../nbs/33_bst_training.ipynb #e7ab06bc
 @patch
 def draw_face(
     self: MixedSampler,
@@ -488,7 +487,7 @@ def keypoint_error(
     made = KeyPoints.of(kp).float().numbers()
     return (made - KeyPoints.of(target).numbers()) / spread
 
-
+# %% ../nbs/33_bst_training.ipynb #23a838ff
 def around_mean(
     x,  # (B,T,...)
 ):
@@ -503,14 +502,14 @@ def motion_losses(
     move = around_mean(error)
     return dict(value=move[..., :20].abs().mean(), jacobian=move[..., 20:].abs().mean())
 
-
+# %% ../nbs/33_bst_training.ipynb #57bb3fb1
 def speed_loss(
     error,  # (B,T,60) of `keypoint_error`
 ):
     "Error of the change from frame to frame: a tremble is seen here."
     return error.diff(dim=1).abs().mean()
 
-
+# %% ../nbs/33_bst_training.ipynb #3be630e4
 def place_loss(
     error,  # (B,T,60) of `keypoint_error`
 ):
@@ -570,7 +569,7 @@ def compare(
         losses |= mouth_losses(kp, batch, self.readout, self.unit)
     return losses
 
-
+# %% ../nbs/33_bst_training.ipynb #86ac06d5
 @patch
 def forward(
     self: AvctLoss,
@@ -582,35 +581,42 @@ def forward(
     return self.compare(kp, batch), {}
 
 # %% ../nbs/33_bst_training.ipynb #17bd8012
+@dataclass
+class AvctOptions:
+    "How the warm start trains AVCT."
+
+    T: int = 24  # frames of a sequence
+    lr: float = 5e-4  # peak learning rate
+    mouth: bool = True  # whether the reading of the mouth counts in the loss
+    silence: np.ndarray = None  # sound (4,41) beyond the clips' ends; None: `silence_block`
+    augment: bool = True  # whether the timbre is random
+    style: str = None  # speaker whose manner is learnt; None: all clips are by one speaker
+    others: float = 0.65  # with `style`: share of sequences by other speakers
+    own_face: float = 0.0  # with `style`: share of these that see their own face features
+
+# %% ../nbs/33_bst_training.ipynb #26f6e271
 class AvctStage(Stage):
     "The warm start of AVCT: regression of E_kd's keypoints; no frame is rendered."
 
     name = 'avct'
     ema = 0.995
 
+    @delegates(AvctOptions)
     def __init__(
         self,
         model,  # `AVCT` to train
         clips,  # list of `TrainingClip` with E_kd's value, jacobian and feature_map
         val=(),  # clips of the same kind that are not trained on
-        T=24,  # frames of a sequence
-        lr=5e-4,  # peak learning rate
-        mouth=True,  # whether the reading of the mouth counts in the loss
-        silence=None,  # sound (4,41) beyond the clips' ends; None: `silence_block`
-        augment=True,  # whether the timbre is random
-        style=None,  # speaker whose manner is learnt; None: all clips are by one speaker
-        others=0.65,  # with `style`: share of sequences by other speakers
-        own_face=0.0,  # with `style`: share of these that see their own face features
+        **kwargs,  # fields of `AvctOptions`
     ):
-        self.clips = list(clips)
-        self.val = list(val)
-        self.T = T
-        self.style = style
-        self.silence = silence_block() if silence is None else silence
+        c = AvctOptions(**kwargs)
+        self.clips, self.val = list(clips), list(val)
+        self.T, self.style = c.T, c.style
+        self.silence = silence_block() if c.silence is None else c.silence
         self.measure()
-        how = dict(T=T, num_w=model.num_w, silence=self.silence, augment=augment)
-        self.sampler = self.make_sampler(how, dict(others=others, own_face=own_face))
-        self.learn(model, lr, mouth)
+        how = dict(T=c.T, num_w=model.num_w, silence=self.silence, augment=c.augment)
+        self.sampler = self.make_sampler(how, dict(others=c.others, own_face=c.own_face))
+        self.learn(model, c.lr, c.mouth)
 
 # %% ../nbs/33_bst_training.ipynb #e689ea77
 @patch
@@ -621,7 +627,7 @@ def of_style(
     "The clips by the speaker to be learnt."
     return [c for c in clips if self.style is None or c.speaker == self.style]
 
-
+# %% ../nbs/33_bst_training.ipynb #057c6147
 @patch
 def measure(self: AvctStage):
     "Fit the readout and the mouth's share of each number."
@@ -647,7 +653,7 @@ def make_sampler(
         return SequenceSampler(self.clips, **how)
     return MixedSampler(self.clips, self.style, self.readout, **mixing, **how)
 
-
+# %% ../nbs/33_bst_training.ipynb #48cb0645
 @patch
 def learn(
     self: AvctStage,
@@ -662,7 +668,7 @@ def learn(
     self.nets = {'ph2kp': model}
     self.updates = {'avct': (loss, optimizer)}
 
-
+# %% ../nbs/33_bst_training.ipynb #0c89a57f
 @patch
 def sample(
     self: AvctStage,
@@ -732,7 +738,7 @@ def predicted_mouth(
     kp = predict_clip(self.trained(), clip, self.silence, face)
     return read_mouth(kp, self.readout)
 
-
+# %% ../nbs/33_bst_training.ipynb #6b9b9024
 @patch
 def validate(self: AvctStage):
     "`readout_scores` of the clips left out; those of other speakers begin with `others_`."
@@ -830,7 +836,7 @@ def sequence_loss(
     d_seq.requires_grad_(True)
     return loss
 
-
+# %% ../nbs/33_bst_training.ipynb #6bd47190
 class DSeqLoss(nn.Module):
     "The critic's own loss: ones for filmed frames, zeros for generated ones."
 
@@ -873,7 +879,7 @@ def warped_equivariance(
         seen = kp_detector(channels_last(warp.transform_frame(frames)))
     return equivariance_losses(kp, seen.float(), warp)
 
-
+# %% ../nbs/33_bst_training.ipynb #4cbbb88d
 def plain_equivariance(
     kp,  # AVCT's keypoints, value (N,10,2), jacobian (N,10,2,2)
     target,  # E_kd's, in the same form
@@ -898,11 +904,9 @@ class BstLoss(nn.Module):
         super().__init__()
         self.model = model
         self.frozen = judges  # in a namespace: none of their parameters is this module's
-        self.weights = weights
-        self.eq = eq
-        self.mouth_factor = mouth_factor
+        self.weights, self.mouth_factor = weights, mouth_factor
+        self.eq, self.anchor = eq, anchor
         self.batch_norm = batch_norm
-        self.anchor = anchor
         self.pyramid = None if judges.vgg is None else Pyramid()
 
 # %% ../nbs/33_bst_training.ipynb #2e232f77
@@ -977,7 +981,7 @@ def picture_terms(
         return {'picture': picture_loss(made, real, batch['mouth_boxes'], self.mouth_factor)}
     return {}
 
-
+# %% ../nbs/33_bst_training.ipynb #bded298e
 @patch
 def equivariance_terms(
     self: BstLoss,
@@ -1011,7 +1015,7 @@ def terms(
         losses['distill'] = sum(self.frozen.distill.compare(kp, batch).values())
     return losses
 
-
+# %% ../nbs/33_bst_training.ipynb #4c819003
 @patch
 def forward(
     self: BstLoss,
@@ -1025,12 +1029,44 @@ def forward(
     return losses, dict(made=made.detach(), real=batch['frames'])
 
 # %% ../nbs/33_bst_training.ipynb #a1bbf223
+@dataclass
+class BstOptions:
+    "How AVCT is trained on rendered sequences."
+
+    T: int = 24  # frames of a sequence
+    lr: float = 2e-5  # peak learning rate
+    weight_decay: float = 2e-7  # of AVCT
+    weights: dict = None  # changes to `BST_WEIGHTS`
+    d_seq: dict = None  # arguments of `DSeq`
+    vgg: nn.Module = None  # `VGG19Features`; None: `picture_loss`
+    start: dict = None  # AVCT's state dict before this stage
+    keep: float = 0.0  # share of `start` in the network that comes out
+    away: int = 25  # frames between the portrait and the sequence, where the clip allows it
+    silence: np.ndarray = None  # sound (4,41) beyond the clips' ends; None: `silence_block`
+    augment: bool = True  # whether the timbre is random
+    eq: str = 'fomm'  # as in `BstLoss`
+    mouth_factor: float = 4.0  # as in `BstLoss`
+    batch_norm: str = 'frozen'  # as in `BstLoss`
+    anchor: bool = False  # as in `BstLoss`
+
+# %% ../nbs/33_bst_training.ipynb #8c709974
+@patch
+def picked(self: BstOptions, *names) -> dict:
+    "Some of the fields by name."
+    return {name: getattr(self, name) for name in names}
+
+
+@patch
+def of_loss(self: BstOptions) -> dict:
+    "The arguments of `BstLoss`."
+    weights = {**BST_WEIGHTS, **(self.weights or {})}
+    return dict(self.picked('eq', 'mouth_factor', 'batch_norm', 'anchor'), weights=weights)
+
+# %% ../nbs/33_bst_training.ipynb #c7fa8250
 class BstStage(AvctStage):
     "Batched sequential training of AVCT: equation 2 on rendered sequences."
 
     name = 'bst'
-    ema = 0.995
-    clip_norm = 1.0
     no_ema = ('d_seq',)
 
     def __init__(
@@ -1041,28 +1077,24 @@ class BstStage(AvctStage):
         sync,  # D_sync, frozen
         clips,  # as `AvctStage`'s, with frames (T,H,W,3), wav and mouth_boxes (T,4)
         val=(),  # clips of the same kind that are not trained on
-        T=24,  # frames of a sequence
-        lr=2e-5,  # peak learning rate
-        weight_decay=2e-7,  # of AVCT
-        weights=None,  # changes to `BST_WEIGHTS`
-        d_seq=None,  # arguments of `DSeq`
-        vgg=None,  # `VGG19Features`; None: `picture_loss`
-        start=None,  # AVCT's state dict before this stage
-        keep=0.0,  # share of `start` in the network that comes out
-        away=25,  # frames between the portrait and the sequence, where the clip allows it
-        silence=None,  # sound (4,41) beyond the clips' ends; None: `silence_block`
-        augment=True,  # whether the timbre is random
-        **kw,  # eq, mouth_factor, batch_norm and anchor of `BstLoss`
+        **kwargs,  # fields of `BstOptions`
     ):
-        self.judges = dict(kp_detector=kp_detector, generator=generator, sync=sync, vgg=vgg)
-        self.how = dict(kw, weights={**BST_WEIGHTS, **(weights or {})})
-        self.d_seq = DSeq(T, **(d_seq or {}))
-        self.weight_decay = weight_decay
-        self.start = start
-        self.keep = keep
-        self.away = away
-        self.mels = {}
-        super().__init__(model, clips, val, T, lr, silence=silence, augment=augment)
+        c = BstOptions(**kwargs)
+        self.judges = dict(kp_detector=kp_detector, generator=generator, sync=sync, vgg=c.vgg)
+        self.keep_options(c)
+        super().__init__(model, clips, val, **c.picked('T', 'lr', 'silence', 'augment'))
+
+# %% ../nbs/33_bst_training.ipynb #a2fd2754
+@patch
+def keep_options(
+    self: BstStage,
+    c,  # `BstOptions`
+):
+    "What the steps and the validation look up."
+    self.how = c.of_loss()
+    self.d_seq = DSeq(c.T, **(c.d_seq or {}))
+    self.weight_decay, self.away = c.weight_decay, c.away
+    self.start, self.keep = c.start, c.keep
 
 # %% ../nbs/33_bst_training.ipynb #b7d2f8ec
 @patch
@@ -1074,18 +1106,26 @@ def learn(
 ):
     "The networks, the frozen ones, and the two updates of a step."
     distill = AvctLoss(nn.Identity(), self.clips, self.readout if mouth else None)
-    judges = SimpleNamespace(**self.judges, distill=distill, d_seq=self.d_seq)
     self.nets = {'ph2kp': model, 'd_seq': self.d_seq}
-    frozen = dict(self.judges, distill=distill)
-    self.frozen = {name: net for name, net in frozen.items() if net is not None}
-    for name in 'kp_detector', 'generator':
-        self.frozen[name].to(memory_format=torch.channels_last)
+    self.freeze(dict(self.judges, distill=distill))
+    judges = SimpleNamespace(**self.judges, distill=distill, d_seq=self.d_seq)
     loss = BstLoss(model, judges, **self.how)
     adam = torch.optim.Adam(loss.parameters(), lr=lr, weight_decay=self.weight_decay)
     self.updates = {'bst': (loss, adam)}
     if self.how['weights']['seq']:
         adam = torch.optim.Adam(self.d_seq.parameters(), lr=2e-4, betas=(0.5, 0.999))
         self.updates['seq'] = (DSeqLoss(self.d_seq), adam)
+
+# %% ../nbs/33_bst_training.ipynb #ab57e6bf
+@patch
+def freeze(
+    self: BstStage,
+    judges,  # name -> network, or None
+):
+    "The networks that judge and do not learn."
+    self.frozen = {name: net for name, net in judges.items() if net is not None}
+    for name in 'kp_detector', 'generator':
+        self.frozen[name].to(memory_format=torch.channels_last)
 
 # %% ../nbs/33_bst_training.ipynb #b7f81770
 def far_frame(
@@ -1108,7 +1148,7 @@ def mel_of(
         clip.mel = mel(np.asarray(clip.wav, np.float32)).astype(np.float16)
     return clip.mel
 
-
+# %% ../nbs/33_bst_training.ipynb #8f956a25
 def sync_inputs(
     clip,  # wav and mouth_boxes
     frames,  # numbers (T,) of frames
@@ -1155,7 +1195,7 @@ def lerp_state(
 
     return {name: between(x, b[name]) for name, x in a.items()}
 
-
+# %% ../nbs/33_bst_training.ipynb #cc561fc4
 @patch
 def trained(self: BstStage):
     "AVCT as it is used after this stage: `keep` of it is AVCT from before."
@@ -1180,7 +1220,7 @@ def predicted_keypoints(
         kp = move_mean(kp, real[None])
     return kp[0]
 
-
+# %% ../nbs/33_bst_training.ipynb #8aac0be3
 @patch
 @torch.no_grad()
 def rendered(

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['HEAD_WEIGHTS', 'HeadClip', 'equal_clips', 'join_tracks', 'join_clips', 'shape_curves', 'motion_unit', 'CurveCritic',
-           'soft_distance', 'HeadLoss', 'CriticLoss', 'HeadStage', 'predict_clips', 'motion_numbers',
-           'curve_correlation', 'motion_quotients', 'two_histograms', 'motion_column', 'motion_figure']
+           'soft_distance', 'HeadLoss', 'CriticLoss', 'HeadOptions', 'HeadStage', 'small_predictor', 'predict_clips',
+           'motion_numbers', 'curve_correlation', 'motion_quotients', 'two_histograms', 'motion_column',
+           'motion_figure']
 
 # %% ../nbs/34_head_training.ipynb #624abec9
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
+from fastcore.meta import delegates
 from torch import nn
 from torch.utils.data import default_collate
 
@@ -51,7 +53,7 @@ def of(
     features = np.asarray(has['features'][:T], np.float32)
     return cls(features, np.asarray(has['poses'][:T], np.float64))
 
-
+# %% ../nbs/34_head_training.ipynb #30caf09b
 def equal_clips(
     clips,  # anything that `HeadClip.of` takes
 ) -> list:
@@ -76,7 +78,7 @@ def join_tracks(
         after[:n] -= ramp[::-1] * jump
     return np.concatenate(parts)
 
-
+# %% ../nbs/34_head_training.ipynb #b407c189
 def join_clips(
     clips,  # `HeadClip`s
 ) -> HeadClip:
@@ -218,48 +220,58 @@ class CriticLoss(nn.Module):
         return dict(critic_real=real, critic_fake=fake), outputs
 
 # %% ../nbs/34_head_training.ipynb #6b5dee02
+@dataclass
+class HeadOptions:
+    "How E_h is trained."
+
+    length: int = 111  # frames of a training window, out of joined clips
+    lr: float = 1e-3  # of Adam
+    weights: dict = None  # of the terms, over `HEAD_WEIGHTS`
+    turn: float = 0.1  # spread of the random turn of a window's posture, rad
+    move: float = 8.0  # spread of its random shift, mm; twice in depth
+    pose_lag: int = 0  # row of frame i: 0, row i+1; 1, row i
+
+# %% ../nbs/34_head_training.ipynb #acc808cd
+@patch
+def spread(self: HeadOptions) -> np.ndarray:
+    "Standard deviation (6,) of the random change of a window's posture, rad and mm."
+    return np.array([self.turn] * 3 + [self.move] * 2 + [2 * self.move])
+
+# %% ../nbs/34_head_training.ipynb #fc5505b3
 class HeadStage(Stage):
     "Trains E_h on a speaker's clips."
 
     name = 'head'
     ema = 0.99
 
+    @delegates(HeadOptions)
     def __init__(
         self,
         clips,  # `TrainingClip`s, or anything with features (T,4,41) and poses (T,6)
         val=(),  # the same, to validate with
-        net=None,  # a `HeadMotionPredictor`; None makes one for this speaker
-        length=111,  # frames of a training window, out of joined clips
-        lr=1e-3,  # of Adam
-        weights=None,  # of the terms, over `HEAD_WEIGHTS`
-        turn=0.1,  # spread of the random turn of a window's posture, rad
-        move=8.0,  # spread of its random shift, mm; twice in depth
-        pose_lag=0,  # row of frame i: 0, row i+1; 1, row i
-        **config,  # of `HeadMotionPredictor`, when it is made here
+        net=None,  # a `HeadMotionPredictor`; None makes a small one for this speaker
+        **kwargs,  # fields of `HeadOptions`
     ):
-        self.clips = [HeadClip.of(clip) for clip in clips]
-        self.val = [HeadClip.of(clip) for clip in val]
-        self.length = length
-        self.pose_lag = pose_lag
-        self.spread = np.array([turn] * 3 + [move] * 2 + [2 * move])
+        c = HeadOptions(**kwargs)
+        self.clips, self.val = ([HeadClip.of(clip) for clip in part] for part in (clips, val))
+        self.length, self.pose_lag, self.spread = c.length, c.pose_lag, c.spread()
         self.unit = motion_unit([clip.poses for clip in self.clips])
-        self.nets = dict(audio2pose=net or self.new_net(**config))
-        self.make_updates(lr, {**HEAD_WEIGHTS, **(weights or {})})
+        self.nets = dict(audio2pose=net or small_predictor(self.clips))
+        self.make_updates(c.lr, {**HEAD_WEIGHTS, **(c.weights or {})})
         self.center_output()
 
 # %% ../nbs/34_head_training.ipynb #2f962ac8
-@patch
-def new_net(
-    self: HeadStage,
+def small_predictor(
+    clips,  # of a speaker, features (T,4,41) of each
     width=16,  # channels of the ResNets' first group
     hidden=128,  # length of the LSTM's state
-    **config,  # of `HeadMotionPredictor`
-):
+    **config,  # further arguments of `HeadMotionPredictor`
+) -> HeadMotionPredictor:
     "A small network that standardises this speaker's sound."
-    stats = feature_stats(self.clips)
+    stats = feature_stats(clips)
     return HeadMotionPredictor(audio_stats=stats, width=width, hidden=hidden, **config)
 
-
+# %% ../nbs/34_head_training.ipynb #315fb6fb
 @patch
 def make_updates(
     self: HeadStage,
@@ -288,7 +300,7 @@ def draw_clip(
         parts.append(self.clips[rng.integers(len(self.clips))])
     return join_clips(parts)
 
-
+# %% ../nbs/34_head_training.ipynb #9fe03d26
 @patch
 def sample(
     self: HeadStage,
@@ -346,7 +358,7 @@ def motion_numbers(
         speed=np.median(speeds, 0),
     )
 
-
+# %% ../nbs/34_head_training.ipynb #126a7da6
 def curve_correlation(
     x,  # (n,T,6)
     y,  # (n,T,6)
@@ -413,7 +425,7 @@ def two_histograms(
         ax.hist(clipped, 41, range=(-lim, lim), density=True, histtype='step', color=color)
     ax.set_yticks([])
 
-
+# %% ../nbs/34_head_training.ipynb #6d606906
 def motion_column(
     axes,  # three matplotlib axes
     real,  # list of (T,), degrees or mm

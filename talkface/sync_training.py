@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLAIN_LOOK', 'MouthClip', 'draw_group', 'vary_boxes', 'vary_look', 'relight', 'cut_patch', 'MouthPatches', 'Scale',
-           'SyncLoss', 'cross_entropy_of_choice', 'usable_clips', 'patch_side', 'SyncStage', 'pair_numbers',
-           'expert_state', 'expert_config', 'load_expert']
+           'SyncLoss', 'cross_entropy_of_choice', 'usable_clips', 'patch_side', 'SyncOptions', 'SyncStage',
+           'windows_in_words', 'pair_numbers', 'expert_places', 'expert_state', 'expert_config', 'load_expert']
 
 # %% ../nbs/32_sync_training.ipynb #7293a86e
 import math
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fastcore.basics import patch
+from fastcore.meta import delegates
 from torch import nn
 
 # %% ../nbs/32_sync_training.ipynb #d72b52b8
@@ -51,13 +52,13 @@ def of(
     has = clip if isinstance(clip, dict) else vars(clip)
     return cls(**{f.name: has[f.name] for f in fields(cls) if f.name in has})
 
-
+# %% ../nbs/32_sync_training.ipynb #d092119a
 @patch
 def __len__(self: MouthClip):
     "Frames for which everything is known."
     return min(len(x) for x in (self.frames, self.mouth_boxes, self.spoken) if x is not None)
 
-
+# %% ../nbs/32_sync_training.ipynb #cb72540a
 @patch
 def usable(self: MouthClip) -> bool:
     "Is it long enough, and does anybody speak?"
@@ -97,7 +98,7 @@ def vary_boxes(
         half = half * [-1, 1]
     return np.concatenate([middle - half, middle + half], 1).astype(np.float32)
 
-
+# %% ../nbs/32_sync_training.ipynb #fbc858a8
 def vary_look(
     rng,  # `numpy.random.Generator`
 ) -> np.ndarray:
@@ -198,7 +199,7 @@ def cross_entropy_of_choice(
     right = torch.arange(z.shape[-1], device=z.device).expand(len(z), -1)
     return (F.cross_entropy(z.transpose(1, 2), right) + F.cross_entropy(z, right)) / 2
 
-
+# %% ../nbs/32_sync_training.ipynb #cb78ff03
 @patch
 def losses(
     self: SyncLoss,
@@ -228,7 +229,7 @@ def mouths(
     light, contrast = (look[:, i, None, None, None] for i in (0, 1))
     return relight(crops.reshape(len(look), 15, *MOUTH_SIZE), light, contrast)
 
-
+# %% ../nbs/32_sync_training.ipynb #e0ab9b14
 @patch
 def forward(
     self: SyncLoss,
@@ -249,7 +250,7 @@ def usable_clips(
     made = {id(clip): MouthClip.of(clip) for clip in clips}
     return [made[id(clip)] for clip in clips if made[id(clip)].usable()]
 
-
+# %% ../nbs/32_sync_training.ipynb #8aa97071
 def patch_side(
     clips,  # `MouthClip`s
 ) -> int:
@@ -258,37 +259,50 @@ def patch_side(
     return math.ceil(max(widths) * 1.18) + 4
 
 # %% ../nbs/32_sync_training.ipynb #a37fe095
+@dataclass
+class SyncOptions:
+    "How a sync expert is trained."
+
+    lr: float = None  # of Adam; None: 1e-4 at full width, up to 1e-3 for narrow nets
+    loss: str = 'mixed'  # 'bce' (the paper's), 'logits' or 'mixed'
+    group: int = 4  # windows of a group
+    apart: int = 4  # frames between any two windows of a group, at least
+    silent: float = 0.1  # share of groups that begin in silence
+    augment: bool = True  # vary place, size, light, softness and level
+    memory: float = 1500  # MB of pixels kept; clips beyond that are decoded for each sample
+
+# %% ../nbs/32_sync_training.ipynb #0f63be0b
 class SyncStage(Stage):
     "Trains a `SyncNet` on clips. A sample is a group of windows."
 
     name = 'sync'
 
+    @delegates(SyncOptions)
     def __init__(
         self,
         net,  # the `SyncNet` that learns
         clips,  # `TrainingClip`s or `MouthClip`s to train on
         val=(),  # the same, to validate with
-        lr=None,  # of Adam; None: 1e-4 at full width, up to 1e-3 for narrow nets
-        loss='mixed',  # 'bce' (the paper's), 'logits' or 'mixed'
-        group=4,  # windows of a group
-        apart=4,  # frames between any two windows of a group, at least
-        silent=0.1,  # share of groups that begin in silence
-        augment=True,  # vary place, size, light, softness and level
-        memory=1500,  # MB of pixels kept; clips beyond that are decoded for each sample
+        **kwargs,  # fields of `SyncOptions`
     ):
-        self.clips = usable_clips(clips)
-        self.val = usable_clips(val)
-        if not self.clips:
-            raise TalkfaceError(
-                'no clip has 20 frames or more and speech, so the sync expert cannot be trained; '
-                'prepare more footage'
-            )
-        self.draw = dict(size=group, apart=apart, silent=silent)
-        self.augment = augment
-        self.room = memory * 2**20
+        c = SyncOptions(**kwargs)
+        self.clips, self.val = usable_clips(clips), usable_clips(val)
+        self.check_clips()
+        self.draw = dict(size=c.group, apart=c.apart, silent=c.silent)
+        self.augment, self.room = c.augment, c.memory * 2**20
         self.kept, self.sounds = {}, {}
         self.side = patch_side(self.clips + self.val)
-        self.make_update(net, loss, lr or min(1e-3, 2.5e-4 / net.config['multiplier']))
+        self.make_update(net, c.loss, c.lr or min(1e-3, 2.5e-4 / net.config['multiplier']))
+
+# %% ../nbs/32_sync_training.ipynb #91b25918
+@patch
+def check_clips(self: SyncStage):
+    "Refuse to train on nothing."
+    if not self.clips:
+        raise TalkfaceError(
+            'no clip has 20 frames or more and speech, so the sync expert cannot be trained; '
+            'prepare more footage'
+        )
 
 # %% ../nbs/32_sync_training.ipynb #44c91098
 @patch
@@ -320,20 +334,27 @@ def patches(
             self.room -= made.pixels.nbytes
     return made
 
+# %% ../nbs/32_sync_training.ipynb #bcd655fa
+def windows_in_words(
+    clip,  # a `MouthClip` of T frames
+    mels,  # (T,1,80,16) its mel windows
+) -> np.ndarray:
+    "Which of the T-4 whole windows lie in words, (T-4,) bool."
+    if clip.spoken is None:
+        return mels[:-4].mean((1, 2, 3)) > mels.mean() - 0.5
+    spoken = np.asarray(clip.spoken[: len(mels)], float)
+    return np.convolve(spoken, np.ones(5), 'valid') >= 3
 
+# %% ../nbs/32_sync_training.ipynb #26c80704
 @patch
 def sound(
     self: SyncStage,
-    clip,  # a `MouthClip` of T frames
+    clip,  # a `MouthClip`
 ) -> tuple:
-    "Its mel windows (T,1,80,16) float16, and which of the T-4 whole windows lie in words."
+    "Its mel windows (T,1,80,16) float16, and `windows_in_words`."
     if id(clip) not in self.sounds:
         mels = mel_windows(clip.wav, len(clip))
-        loud = mels[:-4].mean((1, 2, 3)) > mels.mean() - 0.5
-        if clip.spoken is not None:
-            spoken = np.asarray(clip.spoken[: len(mels)], float)
-            loud = np.convolve(spoken, np.ones(5), 'valid') >= 3
-        self.sounds[id(clip)] = mels.astype(np.float16), loud
+        self.sounds[id(clip)] = mels.astype(np.float16), windows_in_words(clip, mels)
     return self.sounds[id(clip)]
 
 # %% ../nbs/32_sync_training.ipynb #9e36bd15
@@ -348,7 +369,7 @@ def vary(
         return boxes, PLAIN_LOOK, 0.0
     return vary_boxes(boxes, rng), vary_look(rng), rng.uniform(-0.5, 0.5)
 
-
+# %% ../nbs/32_sync_training.ipynb #41e59599
 @patch
 def sample(
     self: SyncStage,
@@ -402,12 +423,12 @@ def pair_numbers(
 
 # %% ../nbs/32_sync_training.ipynb #ced5c8ac
 @patch
-def validate(
+def judge_all(
     self: SyncStage,
-    apart=5,  # frames between the sounds of a true and a wrong pair, at least
-    seed=0,  # of the wrong pairs
-) -> dict:
-    "Numbers of the clips that are not trained on; {} without any."
+    apart,  # frames between the sounds of a true and a wrong pair, at least
+    seed,  # of the wrong pairs
+) -> tuple:
+    "Pairs of filmed and of drawn clips; the filmed ones' curves are kept."
     rng = np.random.default_rng(seed)
     filmed, repeated, self.curves = [], [], []
     for clip in self.val:
@@ -415,9 +436,20 @@ def validate(
         (repeated if clip.repeated else filmed).extend(pairs)
         if not clip.repeated:
             self.curves.append(curve)
+    return filmed, repeated
+
+# %% ../nbs/32_sync_training.ipynb #e1bd2ecb
+@patch
+def validate(
+    self: SyncStage,
+    apart=5,  # frames between the sounds of a true and a wrong pair, at least
+    seed=0,  # of the wrong pairs
+) -> dict:
+    "Numbers of the clips that are not trained on; {} without any."
+    filmed, repeated = self.judge_all(apart, seed)
     if not filmed:
         return {}
-    shifts = np.array([sync_readouts(curve)['psync_off'] for curve in self.curves])
+    shifts = np.array([sync_readouts(curve)['p_sync_off'] for curve in self.curves])
     out = dict(pair_numbers(filmed), within_1=float((np.abs(shifts) <= 1).mean()))
     if repeated:
         drawn = pair_numbers(repeated)
@@ -445,6 +477,18 @@ def preview(self: SyncStage):
     return figure_array(fig)
 
 # %% ../nbs/32_sync_training.ipynb #8d90e8d6
+def expert_places(
+    path,  # of a weight file
+) -> list:
+    "Where in the file the expert's state dict may stand."
+    if file_kind(path) != 'torch':
+        return [load_checkpoint(path).get('sync')]
+    content = read_torch(path)
+    content = content if isinstance(content, dict) else {}
+    runs = [content.get(k) or {} for k in ('averaged', 'nets')]
+    return [content.get('state_dict'), *(run.get('sync') for run in runs)]
+
+# %% ../nbs/32_sync_training.ipynb #5dee5ed4
 def expert_state(
     path,  # of a file in one of the three layouts
 ) -> dict:
@@ -452,14 +496,7 @@ def expert_state(
     path = Path(path)
     if not path.is_file():
         raise TalkfaceError(f'there is no weight file {path}; check the name')
-    if file_kind(path) == 'torch':
-        content = read_torch(path)
-        content = content if isinstance(content, dict) else {}
-        runs = [content.get(k) or {} for k in ('averaged', 'nets')]
-        places = [content.get('state_dict'), *(run.get('sync') for run in runs)]
-    else:
-        places = [load_checkpoint(path).get('sync')]
-    state = next((p for p in places if isinstance(p, dict)), None)
+    state = next((p for p in expert_places(path) if isinstance(p, dict)), None)
     if state is None:
         raise TalkfaceError(
             f'{path} holds no sync expert; '
@@ -476,7 +513,7 @@ def expert_config(
     first, last = ((0, 0) if w is None else w.shape for w in shapes)
     return dict(multiplier=max(last[0], 8) / 512, stem=2 if first[-1] == 5 else 1)
 
-
+# %% ../nbs/32_sync_training.ipynb #2120f867
 def load_expert(
     path,  # our .safetensors, a checkpoint of the trainer, or the official lipsync_expert.pth
 ) -> SyncNet:

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['Stage', 'Samples', 'loader', 'ema_copies', 'update_ema', 'checkpoint_state', 'restore_state', 'trained_weights',
-           'remove_partial', 'read_log', 'Log', 'curves', 'LiveCurves', 'Trainer', 'save_picture', 'fit']
+           'read_log', 'Log', 'curves', 'LiveCurves', 'Trainer', 'save_picture', 'fit']
 
 # %% ../nbs/30_trainer.ipynb #aa17e539
-import contextlib
 import csv
 import math
 import os
@@ -23,7 +22,8 @@ from fastcore.basics import patch
 from fastcore.meta import delegates
 
 # %% ../nbs/30_trainer.ipynb #ce4b43a3
-from .core import TalkfaceError, get_device, progress, writing
+from .core import TalkfaceError, get_device, progress, sweep, writing
+from .schemas import LogRow, read_table
 
 # %% ../nbs/30_trainer.ipynb #91516a5a
 class Stage:
@@ -33,7 +33,8 @@ class Stage:
     ema = 0.0  # decay of the running mean of the weights; 0 keeps none
     clip_norm = 1.0  # longest gradient of one update; 0 does not clip
     nets = {}  # name -> network that learns
-    frozen = {}  # name -> network that does not
+    frozen = {}  # name -> network that does not, and is not kept
+    fixed = ()  # names of `nets` that are kept with the others and do not learn
     updates = {}  # name -> (loss module, optimizer), in the order in which they are made
     no_ema = ()  # names of networks without a running mean
 
@@ -102,10 +103,9 @@ def ema_copies(
     stage,  # `Stage` with its networks on their device
 ) -> dict:
     "Copies of the networks to average into; a network without a running mean stands for itself."
+    alone = *stage.no_ema, *stage.fixed
     return {
-        name: deepcopy(net).eval().requires_grad_(False)
-        if stage.ema and name not in stage.no_ema
-        else net
+        name: deepcopy(net).eval().requires_grad_(False) if stage.ema and name not in alone else net
         for name, net in stage.nets.items()
     }
 
@@ -150,7 +150,8 @@ def restore_state(
 ):
     "Put networks, means and optimizers back."
     for name, net in stage.nets.items():
-        net.load_state_dict(state['nets'][name])
+        used = state['averaged'].get(name) if name in stage.fixed else None
+        net.load_state_dict(used or state['nets'][name])
         if stage.ema_nets[name] is not net:
             stage.ema_nets[name].load_state_dict(state['averaged'][name])
     for name, (_, optimizer) in stage.updates.items():
@@ -165,20 +166,6 @@ def trained_weights(
     state = torch.load(path, map_location='cpu', weights_only=True)
     return state['averaged'].get(name) or state['nets'][name], state['step']
 
-# %% ../nbs/30_trainer.ipynb #39a4dc62
-def remove_partial(
-    folder,  # where the run writes
-    name: str,  # of the stage
-):
-    "Remove the unfinished files that killed processes left."
-    for path in Path(folder).glob(f'.{name}*.partial*'):
-        with contextlib.suppress(OSError, ValueError):
-            process = int(path.name.split('.')[-3].split('-')[0])
-            try:
-                os.kill(process, 0)
-            except ProcessLookupError:
-                path.unlink(missing_ok=True)
-
 # %% ../nbs/30_trainer.ipynb #893fd3f9
 def read_log(
     path,  # CSV of a `Log`
@@ -186,8 +173,7 @@ def read_log(
     "Its rows as dicts of numbers, empty fields left out; [] when there is no such file."
     if not Path(path).is_file():
         return []
-    with open(path, newline='') as f:
-        return [{k: float(v) for k, v in row.items() if v} for row in csv.DictReader(f)]
+    return read_table(LogRow, path)
 
 # %% ../nbs/30_trainer.ipynb #77716420
 class Log:
@@ -258,21 +244,23 @@ class LiveCurves:
         self.name = name
         self.handle = None
 
-    def __call__(
-        self,
-        rows: list,  # of the log
-        picture=None,  # (H,W,3) uint8
-    ):
-        "Draw, or draw over what was drawn."
-        import matplotlib.pyplot as plt
-        from IPython.display import display
+# %% ../nbs/30_trainer.ipynb #c80ff2dc
+@patch
+def __call__(
+    self: LiveCurves,
+    rows: list,  # of the log
+    picture=None,  # (H,W,3) uint8
+):
+    "Draw, or draw over what was drawn."
+    import matplotlib.pyplot as plt
+    from IPython.display import display
 
-        figure = curves(rows, self.name, picture)
-        if self.handle is None:
-            self.handle = display(figure, display_id=True)
-        else:
-            self.handle.update(figure)
-        plt.close(figure)
+    figure = curves(rows, self.name, picture)
+    if self.handle is None:
+        self.handle = display(figure, display_id=True)
+    else:
+        self.handle.update(figure)
+    plt.close(figure)
 
 # %% ../nbs/30_trainer.ipynb #f1753b2b
 @dataclass(eq=False)
@@ -330,8 +318,9 @@ def place(self: Trainer):
     "Put the stage's networks on their device and copy their running means."
     stage = self.stage
     stage.device = self.accelerator.device
-    for net in stage.nets.values():
-        net.to(stage.device).train()
+    for name, net in stage.nets.items():
+        learns = name not in stage.fixed
+        net.to(stage.device).train(learns).requires_grad_(learns)
     for net in stage.frozen.values():
         net.to(stage.device).eval().requires_grad_(False)
     for loss_module, optimizer in stage.updates.values():
@@ -414,7 +403,7 @@ def open_log(self: Trainer):
     kept = self.out if self.is_main else None
     if kept:
         Path(kept).mkdir(parents=True, exist_ok=True)
-        remove_partial(kept, self.stage.name)
+        sweep(kept, self.stage.name)
     self.log = Log(kept and self.file('.csv'), self.iteration)
     self.scores = Log(kept and self.file('_scores.csv'), self.iteration)
     self.view = LiveCurves(self.stage.name) if self.live and self.is_main else None
