@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['GAINS', 'LID', 'amplify', 'read_opening', 'find_gain', 'blink_closure', 'sample_field', 'follow_points', 'eye_frame',
-           'lid_source', 'around', 'close_eye', 'blink']
+           'lid_source', 'around', 'lowered_lid', 'close_eye', 'blink']
 
 # %% ../nbs/43_expression.ipynb #9d729dca
 import numpy as np
 import torch
 
 # %% ../nbs/43_expression.ipynb #9305e308
+from .docstrings import document
 from .fomm import KeyPoints, inverse2x2
 
 # %% ../nbs/43_expression.ipynb #e3a2b954
@@ -89,7 +90,7 @@ def sample_field(
     )
     return out[0]
 
-
+# %% ../nbs/43_expression.ipynb #6448457e
 def follow_points(
     points,  # (N,2) in the portrait, [-1,1]
     displacement,  # (h,h,2) of the frame: place in the portrait less place in the frame
@@ -142,6 +143,19 @@ def around(
     y0, y1 = (int(np.clip(middle[1] + s * reach, 0, h)) for s in (-1, 1))
     return x0, y0, x1, y1
 
+# %% ../nbs/43_expression.ipynb #0f6ebf0b
+def lowered_lid(
+    px,  # (...,2) places in the frame, less the eye's middle
+    frame,  # the rest of `eye_frame`: axes, half width, heights of the upper and lower lid
+    closure,  # 0 open, 1 closed
+):
+    "Where each place of the frame is taken from, less the eye's middle: (...,2) px."
+    axes, half, upper, lower = frame
+    x, y = np.moveaxis(px @ axes.T, -1, 0)
+    arch = np.clip(1 - (x / (half * 1.08)) ** 2, 0, None)
+    source = lid_source(y, upper * arch, lower * arch, closure, 0.8 * half * arch + 1e-3)
+    return np.stack([x, source], -1) @ axes
+
 # %% ../nbs/43_expression.ipynb #82c91525
 def close_eye(
     frame,  # (H,W,3) uint8, changed in place
@@ -151,20 +165,15 @@ def close_eye(
     "Draw the upper lid of one eye down."
     import cv2
 
-    middle, axes, half, upper, lower = eye_frame(eye)
-    if closure <= 0 or half < 2 or lower - upper < 1:
-        return frame
+    middle, axes, half, *lids = eye_frame(eye)
     x0, y0, x1, y1 = around(frame, middle, 1.6 * half)
-    if x1 - x0 < 4 or y1 - y0 < 4:
+    too_small = half < 2 or lids[1] - lids[0] < 1 or min(x1 - x0, y1 - y0) < 4
+    if closure <= 0 or too_small:
         return frame
-    px = np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1)
-    x, y = np.moveaxis((px - middle) @ axes.T, -1, 0)
-    arch = np.clip(1 - (x / (half * 1.08)) ** 2, 0, None)
-    source = lid_source(y, upper * arch, lower * arch, closure, 0.8 * half * arch + 1e-3)
-    back = (np.stack([x, source], -1) @ axes + middle - [x0, y0]).astype(np.float32)
-    patch = frame[y0:y1, x0:x1].copy()
-    bent = cv2.remap(patch, back, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    frame[y0:y1, x0:x1] = bent
+    px = np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1) - middle
+    back = lowered_lid(px, (axes, half, *lids), closure) + middle - [x0, y0]
+    part = frame[y0:y1, x0:x1].copy(), back.astype(np.float32), None, cv2.INTER_LINEAR
+    frame[y0:y1, x0:x1] = cv2.remap(*part, borderMode=cv2.BORDER_REPLICATE)
     return frame
 
 # %% ../nbs/43_expression.ipynb #3621d3c1
@@ -178,3 +187,6 @@ def blink(
     for start in (36, 42):
         close_eye(out, np.asarray(points)[start : start + 6, :2], closure)
     return out
+
+# %% ../nbs/43_expression.ipynb #343e46d1
+document(__name__)

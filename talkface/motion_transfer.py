@@ -8,6 +8,7 @@ __all__ = ['cross', 'lower_side', 'convex_hull', 'hull_area', 'motion_scale', 'r
 # %% ../nbs/40_motion_transfer.ipynb #dccb4ac4
 import numpy as np
 import torch
+from .docstrings import document
 from .fomm import KeyPoints, draw_keypoints, inverse2x2
 
 # %% ../nbs/40_motion_transfer.ipynb #mt000004
@@ -95,3 +96,6 @@ def anchor_keypoints(
     if rest is None:
         raise ValueError("anchor='silence' needs the key points of silence.")
     return KeyPoints.of(rest)
+
+# %% ../nbs/40_motion_transfer.ipynb #343e46d1
+document(__name__)

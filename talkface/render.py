@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['WIDEST', 'bn_affine', 'folded', 'activate_', 'FusedConv', 'has_onednn', 'up_weights', 'interleave', 'FusedUpBlock',
            'FusedSameBlock', 'PreActivation', 'FusedResBlock', 'fused_form', 'rewrite', 'joined', 'shifted_pads',
-           'quad_weights', 'QuadUpConv', 'Renderer', 'conv_input', 'down_weights', 'shortcut', 'FusedDownBlock',
-           'SplitInputBlock', 'decode_middle', 'attend_middle', 'as_matrix', 'blur_matrix', 'fused_blocks', 'FastAVCT',
-           'resize_map', 'cpu_has', 'bf16_is_fast', 'MacCounter', 'conv_macs', 'op_macs', 'encode_portrait', 'empty_kp',
-           'audio_calls', 'stage_calls', 'count']
+           'quad_weights', 'QuadUpConv', 'Renderer', 'conv_input', 'fused', 'FastRefiner', 'down_weights', 'shortcut',
+           'FusedDownBlock', 'SplitInputBlock', 'decode_middle', 'attend_middle', 'as_matrix', 'blur_matrix',
+           'fused_blocks', 'FastAVCT', 'resize_map', 'cpu_has', 'bf16_is_fast', 'MacCounter', 'conv_macs', 'op_macs',
+           'encode_portrait', 'empty_kp', 'audio_calls', 'render_call', 'avct_for_use', 'stage_calls', 'count']
 
 # %% ../nbs/41_render.ipynb #4b8bca3e
 import copy
@@ -24,6 +24,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 # %% ../nbs/41_render.ipynb #e87d899e
 from .avct import AVCT
 from .fomm import DownBlock2d, KeyPoints, ResBlock2d, SameBlock2d, UpBlock2d, resized
+from .refine import Refiner, cells
 
 # %% ../nbs/41_render.ipynb #f029c29d
 def bn_affine(
@@ -310,7 +311,7 @@ def conv_input(
     "The array as convolutions read it fastest."
     return x.to(dtype, memory_format=torch.channels_last)
 
-
+# %% ../nbs/41_render.ipynb #b4aff3f4
 @patch
 def deform(
     self: Renderer,
@@ -364,6 +365,43 @@ def forward(
     if not with_maps:
         return frames
     return frames, dict(deformation=deformation, mask=mask)
+
+# %% ../nbs/41_render.ipynb #609bca4d
+def fused(
+    conv,  # a `Conv2d` of 3x3 with bias
+    act='none',  # 'none' or 'relu'
+) -> FusedConv:
+    "The convolution with the activation that follows it."
+    return FusedConv(conv.weight, conv.bias, padding=1, act=act)
+
+
+class FastRefiner(nn.Module):
+    "A `Refiner` for use: the same mask and residual."
+
+    def __init__(
+        self,
+        net,  # the trained `Refiner`
+        dtype=torch.float32,  # of the convolutions; see `bf16_is_fast` for torch.bfloat16
+    ):
+        super().__init__()
+        self.dtype, self.keep = dtype, net.keep
+        self.first = fused(net.first, 'relu').to(dtype)
+        pairs = [[fused(b.conv1, 'relu'), fused(b.conv2)] for b in net.blocks]
+        self.blocks = nn.ModuleList([nn.ModuleList(pair) for pair in pairs]).to(dtype)
+        self.last = fused(net.last).to(dtype)
+
+# %% ../nbs/41_render.ipynb #06ccf1f2
+@patch
+def forward(
+    self: FastRefiner,
+    warped,  # portrait bent by the motion (B,3,2s,2s) in [0,1]
+    drawn,  # frame as E_r drew it (B,3,s,s) in [0,1]
+) -> tuple:
+    "Mask (B,1,2s,2s) and residual (B,3,2s,2s)."
+    x = self.first(conv_input(cells(warped, drawn), self.dtype))
+    for conv1, conv2 in self.blocks:
+        x = conv2(conv1(x), add=x)
+    return Refiner.split(self, self.last(x))
 
 # %% ../nbs/41_render.ipynb #7c6b2ef9
 def down_weights(
@@ -459,7 +497,7 @@ def face(
     main = self.face0(self.pre(f, slice(self.n, None)))
     return main, self.face_side(F.avg_pool2d(f, 2))
 
-
+# %% ../nbs/41_render.ipynb #cc8c1fbd
 @patch
 def forward(
     self: SplitInputBlock,
@@ -489,7 +527,7 @@ def decode_middle(
     y = last.around(y, last.norm2, partial(last.multihead_attn, memory=memory))
     return decoder.norm(last.around(y, last.norm3, last.feed))[:, 0]
 
-
+# %% ../nbs/41_render.ipynb #67da54e3
 def attend_middle(
     layer,  # a `DecoderLayer`
     x,  # (B,n,d)
@@ -537,7 +575,7 @@ def fused_blocks(
     "The blocks for use, in a row."
     return nn.Sequential(*map(FusedDownBlock, blocks))
 
-
+# %% ../nbs/41_render.ipynb #3f9eb4ff
 class FastAVCT(AVCT):
     "An `AVCT` for use."
 
@@ -592,7 +630,7 @@ def resize_map(
         return F.adaptive_avg_pool2d(f, side)
     return F.interpolate(f, size=side) if f.shape[-1] < side else f
 
-
+# %% ../nbs/41_render.ipynb #61d1c00c
 @patch
 def face(
     self: FastAVCT,
@@ -688,7 +726,7 @@ def conv_macs(
         transposed = args[6]
     return (args[0] if transposed else y).numel() * math.prod(shape[1:])
 
-
+# %% ../nbs/41_render.ipynb #fd35c98c
 def op_macs(
     func,  # the operation, by its overload
     args,  # its arguments
@@ -747,6 +785,28 @@ def audio_calls(
     )
 
 # %% ../nbs/41_render.ipynb #e177bb74
+def render_call(
+    generator,  # E_r on the device `meta`
+    source,  # portrait (1,3,H,W) on the same
+    fast,  # the rewritten network?
+    batch,  # number of frames computed together
+):
+    "A call that renders frames of a portrait that is encoded already."
+    encoded = generator.encode(source)
+    net = Renderer(generator) if fast else partial(generator, with_deformed=False)
+    return partial(net, source, empty_kp(batch), empty_kp(1), encoded=encoded)
+
+
+def avct_for_use(
+    avct,  # AVCT
+    feature_map,  # face features of E_kd (1,C,64,64)
+) -> FastAVCT:
+    "The rewritten network, which has seen the face already."
+    avct = FastAVCT(avct)
+    avct.face(feature_map)
+    return avct
+
+# %% ../nbs/41_render.ipynb #bb7dc9f3
 def stage_calls(
     generator,  # E_r on the device `meta`
     avct,  # AVCT on the same
@@ -758,18 +818,13 @@ def stage_calls(
 ) -> dict:
     "Calls that compute the five stages for `batch` frames, by name."
     source = torch.empty(1, 3, size, size, device='meta')
-    encoded = generator.encode(source)
     feature_map = detector.features(source)
-    render = partial(generator, encoded=encoded, with_deformed=False)
-    if fast:
-        render = partial(Renderer(generator), encoded=encoded)
-        avct = FastAVCT(avct)
-        avct.face(feature_map)
+    avct = avct_for_use(avct, feature_map) if fast else avct
     frames = batch if once else batch * (2 * avct.num_w + 1)
     return dict(
         portrait=partial(encode_portrait, generator, detector, source, 0 if once else batch),
         **audio_calls(avct, feature_map, frames, batch),
-        renderer=partial(render, source, empty_kp(batch), empty_kp(1)),
+        renderer=render_call(generator, source, fast, batch),
     )
 
 # %% ../nbs/41_render.ipynb #363517e8

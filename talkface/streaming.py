@@ -4,17 +4,20 @@
 
 # %% auto #0
 __all__ = ['MAGIC', 'RAW', 'RunningGain', 'FeatureStream', 'KnownPhonemes', 'SegmentStream', 'PhonemeStream', 'phoneme_source',
-           'PoseStream', 'pose_track', 'WindowFrame', 'avct_reference', 'KeypointStream', 'Screen', 'Stream',
-           'PushResampler', 'sound_blocks', 'file_level', 'pieces', 'recognized_pieces', 'AudioBuffer', 'video_writer',
-           'file_frames', 'file_rate', 'foreign_format', 'read_exactly', 'PcmFormat', 'wav_chunks', 'read_wav_header',
-           'pcm_blocks', 'read_pcm', 'RawWriter', 'add_stream_args', 'add_stream_files', 'add_stream_sound',
-           'add_stream_frames', 'articulation_factor', 'check_stream_args', 'stream_input', 'stream_to', 'run_stream']
+           'PoseStream', 'pose_track', 'head_network', 'WindowFrame', 'avct_reference', 'OpeningStream',
+           'KeypointStream', 'Screen', 'taken_by', 'Stream', 'PushResampler', 'sound_blocks', 'file_level', 'pieces',
+           'recognized_pieces', 'AudioBuffer', 'video_writer', 'file_frames', 'file_rate', 'long_stream', 'only_length',
+           'foreign_format', 'read_exactly', 'PcmFormat', 'wav_chunks', 'read_wav_header', 'pcm_blocks', 'read_pcm',
+           'RawWriter', 'add_stream_args', 'add_stream_files', 'add_stream_sound', 'add_stream_frames',
+           'check_stream_args', 'stream_input', 'stream_to', 'stream_of', 'run_stream']
 
 # %% ../nbs/45_streaming.ipynb #67df52c0
 import struct
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +30,8 @@ from talkface.animate import (
     Animator,
     Motion,
     Portrait,
-    checked_size,
     find_driver,
+    mouth_axis,
     pitch_tracker,
     quiet_features,
     read_poses,
@@ -52,6 +55,7 @@ from talkface.audio_features import (
 )
 
 # %% ../nbs/45_streaming.ipynb #8e6555c4
+from .articulation import articulate_voice, blended_stats, lay_opening
 from .core import TalkfaceError, asset, cannot_write, prefetch, progress, seed_everything
 from .expression import amplify, blink_closure
 from .fomm import KeyPoints
@@ -68,6 +72,7 @@ from talkface.media import (
 )
 from .motion_transfer import anchor_keypoints, relative_motion
 from .phonemes import new_decoder, pcm16, quiet_pieces, recognize
+from .schemas import bounded
 from .timeline import SIL, PhonemeTimeline, Segment, phone
 
 # %% ../nbs/45_streaming.ipynb #617f7a76
@@ -83,17 +88,19 @@ class RunningGain:
         self.peak = 0.0
         self.guess = guess
 
-    def __call__(
-        self,
-        x,  # the next samples (n,)
-    ) -> float:
-        if self.known:
-            return self.known
-        size = np.abs(x)
-        self.peak = max(self.peak, float(size.max(initial=0.0)))
-        audible = (size > 0.003).sum() / SR
-        self.guess *= 0.5 ** (8 * audible)
-        return 1 / max(self.peak, self.guess, PEAK_FLOOR)
+# %% ../nbs/45_streaming.ipynb #ed65a3e4
+@patch
+def __call__(
+    self: RunningGain,
+    x,  # the next samples (n,)
+) -> float:
+    if self.known:
+        return self.known
+    size = np.abs(x)
+    self.peak = max(self.peak, float(size.max(initial=0.0)))
+    audible = (size > 0.003).sum() / SR
+    self.guess *= 0.5 ** (8 * audible)
+    return 1 / max(self.peak, self.guess, PEAK_FLOOR)
 
 # %% ../nbs/45_streaming.ipynb #7fb9f8ab
 class FeatureStream:
@@ -146,7 +153,7 @@ def push(
     self.forget(SAMPLES_PER_FRAME * end - self.memory)
     return rows.reshape(-1, ROWS, COLS).astype(np.float32)
 
-
+# %% ../nbs/45_streaming.ipynb #89efc900
 @patch
 def forget(
     self: FeatureStream,
@@ -186,7 +193,7 @@ def recent_pitch(
     f0 = pitch(y[row * HOP - self.start :], self.f0)[first - row : end - row]
     return np.pad(f0, (0, end - first - len(f0)))
 
-
+# %% ../nbs/45_streaming.ipynb #00fe4d00
 @patch
 def hold(
     self: FeatureStream,
@@ -215,22 +222,26 @@ class KnownPhonemes:
         self.shift_ms = shift_ms
         self.known = np.zeros(0, np.int64)
 
-    def push(
-        self,
-        x,  # the next samples (n,)
-        gain=1.0,  # factor that brings their loudest to 1
-    ):
-        "Nothing is learned from the sound."
+# %% ../nbs/45_streaming.ipynb #99cf780b
+@patch
+def push(
+    self: KnownPhonemes,
+    x,  # the next samples (n,)
+    gain=1.0,  # factor that brings their loudest to 1
+):
+    "Nothing is learned from the sound."
 
-    def labels(
-        self,
-        first,  # number of the first frame
-        end,  # number after the last frame
-    ) -> np.ndarray:
-        "Labels (end-first,)."
-        if end > len(self.known):
-            self.known = self.timeline.labels(2 * end + 250, self.how, self.shift_ms)
-        return self.known[first:end]
+# %% ../nbs/45_streaming.ipynb #ea362dcb
+@patch
+def labels(
+    self: KnownPhonemes,
+    first,  # number of the first frame
+    end,  # number after the last frame
+) -> np.ndarray:
+    "Labels (end-first,)."
+    if end > len(self.known):
+        self.known = self.timeline.labels(2 * end + 250, self.how, self.shift_ms)
+    return self.known[first:end]
 
 # %% ../nbs/45_streaming.ipynb #18049bc5
 class SegmentStream:
@@ -246,17 +257,21 @@ class SegmentStream:
         self.told = []  # segments that are final
         self.n = 0  # samples heard
 
-    def push(
-        self,
-        x,  # the next samples (n,)
-        gain=1.0,  # factor that brings their loudest to 1
-    ):
-        "Count the samples."
-        self.n += len(x)
+# %% ../nbs/45_streaming.ipynb #4875ecc9
+@patch
+def push(
+    self: SegmentStream,
+    x,  # the next samples (n,)
+    gain=1.0,  # factor that brings their loudest to 1
+):
+    "Count the samples."
+    self.n += len(x)
 
-    def believed(self) -> list:
-        "Segments after those that are final, as they are guessed now."
-        return []
+# %% ../nbs/45_streaming.ipynb #c95fc136
+@patch
+def believed(self: SegmentStream) -> list:
+    "Segments after those that are final, as they are guessed now."
+    return []
 
 # %% ../nbs/45_streaming.ipynb #52e35d48
 @patch
@@ -267,8 +282,7 @@ def labels(
 ) -> np.ndarray:
     "Labels (end-first,) as they are believed now."
     begin = first / FPS
-    self.told = [s for s in self.told if s.end > begin - 1]
-    segments = self.told + [s for s in self.believed() if s.end > begin - 1]
+    segments = self.recent(begin)
     if not segments:
         return np.full(end - first, SIL)
     until = max(segments[-1].end, end / FPS, self.n / SR)
@@ -277,6 +291,16 @@ def labels(
     moved = [replace(s, start=max(0, s.start - begin), end=s.end - begin) for s in later]
     timeline = PhonemeTimeline(moved, 'allphone')
     return timeline.labels(end - first, self.how, self.shift_ms)
+
+# %% ../nbs/45_streaming.ipynb #45d17873
+@patch
+def recent(
+    self: SegmentStream,
+    begin,  # seconds
+) -> list:
+    "Segments from a second before a time on; what is told and older is forgotten."
+    self.told = [s for s in self.told if s.end > begin - 1]
+    return self.told + [s for s in self.believed() if s.end > begin - 1]
 
 # %% ../nbs/45_streaming.ipynb #946e1e2e
 class PhonemeStream(SegmentStream):
@@ -306,7 +330,7 @@ def believed(self: PhonemeStream) -> list:
         for s in found
     ]
 
-
+# %% ../nbs/45_streaming.ipynb #b0dbae64
 @patch
 def utterance_may_end(
     self: PhonemeStream,
@@ -386,31 +410,47 @@ def pose_track(
     return follow_track(track, track[0] if absolute else first_pose, period, amplitude)
 
 # %% ../nbs/45_streaming.ipynb #c25ca7e4
+def head_network(
+    animator,  # an `Animator`
+):
+    "Its E_h. Raises `TalkfaceError` where there is none."
+    network = animator.models['audio2pose']
+    if network is None:
+        raise TalkfaceError(
+            f'{animator.source} has no head motion (audio2pose.ckpt is not beside it); '
+            f"give a pose: 'still', a table or a video"
+        )
+    return network
+
+# %% ../nbs/45_streaming.ipynb #14e47fc6
 @patch
 def begin(
     self: PoseStream,
     animator,  # an `Animator`
     portrait,  # a `Portrait`
 ):
-    "The state of E_h before the first frame. Raises `TalkfaceError` where there is no E_h."
-    net = animator.models['audio2pose']
-    if net is None:
-        raise TalkfaceError(
-            f'{animator.source} has no head motion (audio2pose.ckpt is not beside it); '
-            f"give a pose: 'still', a table or a video"
-        )
-    self.net = net
+    "The state of E_h before the first frame."
+    self.net = head_network(animator)
     self.lag = animator.switches.pose_lag
     self.free = animator.switches.anchor == 'silence'
-    self.ranges = 'audio2head' if net.image_channels == 3 else 'avct'
+    self.ranges = 'audio2head' if self.net.image_channels == 3 else 'avct'
     speaker = animator.speaker if self.free else None
-    start = speaker['pose'] if speaker else portrait.pose
-    image = head_image(net, start, enlarge(portrait.image, 256))
-    with torch.inference_mode():
-        self.y = net.embed_image(image[None].to(net.output.weight))
+    self.y = self.first_embedding(portrait, speaker['pose'] if speaker else portrait.pose)
     self.state = None  # of the LSTM
     self.recent = []  # the last raw poses
     self.middle = None  # their running mean
+
+# %% ../nbs/45_streaming.ipynb #d1ffb1a5
+@patch
+def first_embedding(
+    self: PoseStream,
+    portrait,  # a `Portrait`
+    pose,  # (6,) that E_h sees where it sees a pose
+) -> torch.Tensor:
+    "What E_h makes of the portrait: (1,hidden)."
+    image = head_image(self.net, pose, enlarge(portrait.image, 256))
+    with torch.inference_mode():
+        return self.net.embed_image(image[None].to(self.net.output.weight))
 
 # %% ../nbs/45_streaming.ipynb #9fb20c12
 @patch
@@ -425,12 +465,21 @@ def push(
         return self.track[np.arange(first, self.t) % len(self.track)]
     if not len(features):
         return np.zeros((0, 6))
-    with torch.inference_mode():
-        sound = torch.as_tensor(features)[None].to(self.net.output.weight)
-        raw = [self.step(a[None]) for a in self.net.embed_audio(sound)[0]]
+    raw = self.predict(features)
     if not self.free:
         return np.array(raw)
     return np.array([self.settle(pose, t) for t, pose in enumerate(raw, first)])
+
+# %% ../nbs/45_streaming.ipynb #b568be53
+@patch
+def predict(
+    self: PoseStream,
+    features,  # (k,4,41) of the next frames
+) -> list:
+    "E_h's poses (6,) of these frames."
+    with torch.inference_mode():
+        sound = torch.as_tensor(features)[None].to(self.net.output.weight)
+        return [self.step(a[None]) for a in self.net.embed_audio(sound)[0]]
 
 # %% ../nbs/45_streaming.ipynb #d877f6ca
 @patch
@@ -444,7 +493,7 @@ def step(
     x = self.net.output(before if self.lag else self.y)
     return denormalize_pose(x.double().cpu().numpy()[0], self.ranges)
 
-
+# %% ../nbs/45_streaming.ipynb #c28f47ff
 @patch
 def settle(
     self: PoseStream,
@@ -466,6 +515,7 @@ class WindowFrame:
 
     pose_map: object  # (1,64,64), reduced
     sound: object  # (d,) of sound and face
+    features: object  # (4,41) of the sound
     label: int = None  # phoneme that was embedded last; None: none yet
     spoken: object = None  # (d,) of phoneme and pose
     hushed: object = None  # (d,) of silence and pose, where the articulation is scaled
@@ -481,6 +531,45 @@ def avct_reference(
         return portrait.feature_map, portrait.pose
     speaker = animator.speaker
     return speaker['feature_map'][None].to(animator.device), speaker['pose']
+
+# %% ../nbs/45_streaming.ipynb #e7524780
+class OpeningStream:
+    "The articulator's openings of frames that come bit by bit, with ten seconds of memory."
+
+    def __init__(
+        self,
+        animator,  # an `Animator` whose weights hold an articulator
+        memory=250,  # frames that are remembered
+    ):
+        self.network = animator.models['articulator']
+        self.speaker = animator.speaker
+        self.past = deque(maxlen=memory)
+
+
+@patch
+def keep(
+    self: OpeningStream,
+    frames,  # `WindowFrame`s that leave the window
+):
+    "Remember the sound and the phonemes of frames that were spoken."
+    self.past += [(x.features, x.label) for x in frames if not x.outside]
+
+# %% ../nbs/45_streaming.ipynb #109a0ba2
+@patch
+def lay(
+    self: OpeningStream,
+    speech,  # `KeyPoints` (N-10,) of the middle frames
+    silence,  # `KeyPoints` (N-10,) of silence in the same poses
+    line,  # `WindowFrame`s (N)
+) -> KeyPoints:
+    "The keypoints, open as far as the articulator says."
+    spoken = [*self.past, *((x.features, x.label) for x in line if not x.outside)]
+    features = np.stack([sound for sound, _ in spoken])
+    stats = blended_stats(features, self.speaker['voice'])
+    opening = articulate_voice(self.network, features, [label for _, label in spoken], stats)
+    first = len(self.past) - sum(x.outside for x in line[:5]) + 5
+    opening = torch.tensor(opening[first : first + len(speech)]) * self.speaker['spread']
+    return lay_opening(speech, silence, opening, *mouth_axis(self.speaker))
 
 # %% ../nbs/45_streaming.ipynb #afc2b552
 class KeypointStream:
@@ -501,6 +590,7 @@ class KeypointStream:
         self.done = 0  # frames that have keypoints
         self.line = []  # `WindowFrame`s from frame `base` on
         self.base = -self.net.num_w
+        self.openings = OpeningStream(animator) if animator.tells_openings() else None
         self.anchor = None  # keypoints that count as no motion
 
 # %% ../nbs/45_streaming.ipynb #8362829d
@@ -516,12 +606,21 @@ def append(
     with torch.inference_mode():
         maps = self.net.reduce_pose_maps(torch.as_tensor(maps).to(self.device))
         sound = self.net.encode_audio(torch.as_tensor(features).to(self.device), self.seen)
-        hushed = [None] * len(maps)
-        if self.gain != 1:
-            labels = torch.full((len(maps),), self.net.sil, device=self.device)
-            hushed = self.net.encode_phonemes(labels, maps)
-    for m, s, h in zip(maps, sound, hushed):
-        self.line.append(WindowFrame(m, s, hushed=h, outside=outside))
+        hushed = self.hush(maps)
+    for m, s, f, h in zip(maps, sound, features, hushed):
+        self.line.append(WindowFrame(m, s, f, hushed=h, outside=outside))
+
+# %% ../nbs/45_streaming.ipynb #c6cce556
+@patch
+def hush(
+    self: KeypointStream,
+    maps,  # reduced pose maps (k,1,64,64)
+):
+    "Vectors (k,d) of silence in these poses; Nones where AVCT's own articulation is kept."
+    if self.gain == 1 and self.openings is None:
+        return [None] * len(maps)
+    labels = torch.full((len(maps),), self.net.sil, device=self.device)
+    return self.net.encode_phonemes(labels, maps)
 
 # %% ../nbs/45_streaming.ipynb #9a2de35d
 @patch
@@ -539,7 +638,7 @@ def push(
     self.last = features[-1], poses[-1:]
     self.n += len(features)
 
-
+# %% ../nbs/45_streaming.ipynb #e0c51131
 @patch
 def end(self: KeypointStream):
     "No frame follows."
@@ -576,17 +675,24 @@ def relabel(
     source,  # `labels(first, end)` of it tells the labels of frames
 ):
     "Embed the phonemes that are new, or that are believed to be others now."
-    first = max(self.base, 0)
-    inside = iter(source.labels(first, self.n))
+    inside = iter(source.labels(max(self.base, 0), self.n))
     labels = [self.net.sil if x.outside else int(next(inside)) for x in self.line]
     changed = [(x, label) for x, label in zip(self.line, labels) if x.label != label]
-    if not changed:
-        return
+    if changed:
+        self.embed_phonemes(*zip(*changed))
+
+# %% ../nbs/45_streaming.ipynb #db32eb7e
+@patch
+def embed_phonemes(
+    self: KeypointStream,
+    frames,  # `WindowFrame`s (n)
+    labels,  # of their phonemes (n)
+):
+    "Give frames the vectors of their phonemes."
     with torch.inference_mode():
-        indices = torch.tensor([label for _, label in changed], device=self.device)
-        maps = torch.stack([x.pose_map for x, _ in changed])
-        vectors = self.net.encode_phonemes(indices, maps)
-    for (x, label), vector in zip(changed, vectors):
+        indices = torch.tensor(labels, device=self.device)
+        vectors = self.net.encode_phonemes(indices, torch.stack([x.pose_map for x in frames]))
+    for x, label, vector in zip(frames, labels, vectors):
         x.label = label
         x.spoken = vector
 
@@ -600,12 +706,30 @@ def driving(
     spoken = torch.stack([x.spoken for x in line])
     sound = torch.stack([x.sound for x in line])
     speech = self.net.windows(spoken[None], sound[None])[0]
-    if self.gain == 1:
+    if self.gain == 1 and self.openings is None:
         return speech
     outside, inside = self.silence[0], self.silence[self.net.num_w]
     hushed = torch.stack([x.hushed for x in line])
     quiet = torch.stack([outside if x.outside else inside for x in line])
-    return amplify(speech, self.net.windows(hushed[None], quiet[None])[0], self.gain)
+    silence = self.net.windows(hushed[None], quiet[None])[0]
+    if self.openings is not None:
+        speech = self.openings.lay(speech, silence, line)
+    return amplify(speech, silence, self.gain)
+
+# %% ../nbs/45_streaming.ipynb #7e45c424
+@patch
+def leave(
+    self: KeypointStream,
+    end,  # number after the last frame that has keypoints
+):
+    "Go on to frame `end`; frames that no window needs any more are dropped."
+    self.done = end
+    first = max(self.base, end - self.net.num_w)
+    gone = self.line[: first - self.base]
+    if self.openings is not None:
+        self.openings.keep(gone)
+    self.line = self.line[len(gone) :]
+    self.base = first
 
 # %% ../nbs/45_streaming.ipynb #3c77af55
 @patch
@@ -624,9 +748,7 @@ def take(
         if self.anchor is None:
             self.anchor = anchor_keypoints(driving, p.anchor, self.rest)
         kp = relative_motion(self.portrait.kp, driving, self.anchor, adapt_scale=p.adapt_scale)
-    self.done = end
-    self.line = self.line[max(0, end - w - self.base) :]
-    self.base = max(self.base, end - w)
+    self.leave(end)
     return KeyPoints.of(kp)
 
 # %% ../nbs/45_streaming.ipynb #4f34c792
@@ -644,8 +766,8 @@ class Screen:
     ):
         self.animator = animator
         self.portrait = portrait
-        self.canvas = animator.canvas(portrait, frame, checked_size(size))
-        self.side = checked_size(size) or 256  # without a canvas
+        self.canvas = animator.canvas(portrait, frame, bounded(size=size))
+        self.side = bounded(size=size) or 256  # without a canvas
         blinks = animator.switches.blinks if blinks is None else blinks
         self.lids = blink_closure(BLINK_FRAMES, seed, rate=17.0 if blinks else 0.0)
         self.n = 0  # frames made
@@ -659,7 +781,7 @@ def shape(self: Screen) -> tuple:
     left, top, right, bottom = self.canvas.show
     return bottom - top, right - left
 
-
+# %% ../nbs/45_streaming.ipynb #7c6781e2
 @patch
 def draw(
     self: Screen,
@@ -677,6 +799,14 @@ def draw(
     ]
 
 # %% ../nbs/45_streaming.ipynb #400550a1
+def taken_by(
+    f,  # function or class
+    options,  # dict of what was given; what `f` takes is removed from it
+) -> dict:
+    "Those options that a function takes."
+    return {name: options.pop(name) for name in signature(f).parameters if name in options}
+
+# %% ../nbs/45_streaming.ipynb #a444aff5
 class Stream:
     "A portrait that speaks while the sound is still coming: push samples, get frames."
 
@@ -685,29 +815,30 @@ class Stream:
         animator,  # an `Animator`
         image,  # a picture, see `Animator.portrait`, or its `Portrait`
         sr=SR,  # rate of the sound that is pushed, Hz
-        size=None,  # side or longest side of the frames, px; None: see `Animator.canvas`
-        pose=None,  # None: from the voice; 'still'; see `read_poses`
         phonemes=None,  # None: as they are heard; a `PhonemeTimeline` or a file of one
-        gain=None,  # factor that brings the loudest sample to 1; None: a running one
-        offset=0.0,  # level to subtract
-        f0='yin',  # pitch tracker, see `pitch`
-        frame='auto',  # 'face', 'full' or 'auto', see `Animator.canvas`
-        blinks=None,  # whether the eyes blink; None: as the preset says
-        seed=0,  # of the blinks
-        **kw,  # absolute, amplitude: see `PoseStream`
+        **options,  # further arguments of `FeatureStream`, `PoseStream` and `Screen`
     ):
         if animator.driver is not find_driver('avct'):
-            raise TalkfaceError('a stream is driven by AVCT alone; leave other systems to `save`')
-        is_portrait = isinstance(image, Portrait)
-        self.portrait = image if is_portrait else animator.portrait(image)
+            raise TalkfaceError('a stream is driven by AVCT; leave other systems to `save`')
+        self.portrait = image if isinstance(image, Portrait) else animator.portrait(image)
         self.sr = int(sr)
         self.samples = 0  # pushed so far
         self.to_16k = PushResampler(self.sr)
-        self.features = FeatureStream(gain, offset, f0)
-        self.head = PoseStream(animator, self.portrait, pose, **kw)
         self.listener = phoneme_source(phonemes, animator.switches)
         self.keypoints = KeypointStream(animator, self.portrait)
-        self.screen = Screen(animator, self.portrait, size, frame, blinks, seed)
+        self.parts(animator, options)
+
+# %% ../nbs/45_streaming.ipynb #9b925cde
+@patch
+def parts(
+    self: Stream,
+    animator,  # an `Animator`
+    options,  # gain, offset, f0; pose, absolute, amplitude; size, frame, blinks, seed
+):
+    "Make the parts that have options of their own."
+    self.features = FeatureStream(**taken_by(FeatureStream, options))
+    self.head = PoseStream(animator, self.portrait, **taken_by(PoseStream, options))
+    self.screen = Screen(animator, self.portrait, **options)
 
 # %% ../nbs/45_streaming.ipynb #2be0a567
 class PushResampler:
@@ -782,7 +913,7 @@ def push(
     kp = self.advance(x)
     return [] if kp is None else self.screen.draw(kp)
 
-
+# %% ../nbs/45_streaming.ipynb #cf89d865
 @patch
 def finish(self: Stream) -> list:
     "The last frames: five for which there is no future, and those that fill the last of the sound."
@@ -947,37 +1078,50 @@ def file_rate(
         return container.streams.audio[0].rate
 
 # %% ../nbs/45_streaming.ipynb #1ee0e16e
+def long_stream(
+    animator,  # an `Animator`
+    image,  # a picture, see `Animator.portrait`, or its `Portrait`
+    audio,  # path of a sound or video
+    phonemes=None,  # a `PhonemeTimeline` or a file of one; None: recognised piece by piece
+    **options,  # of `Stream`
+) -> tuple:
+    "(`Stream` that knows the level of a file, number of its frames)."
+    p = animator.switches
+    offset, gain, n = file_level(audio)
+    known = dict(gain=gain, offset=offset, f0=pitch_tracker(p.f0))
+    told = SegmentStream(p.label, p.phone_shift_ms) if phonemes is None else phonemes
+    return Stream(animator, image, SR, told, **known, **options), frames_for(n, SR)
+
+# %% ../nbs/45_streaming.ipynb #be70555f
+def only_length(
+    n,  # frames
+) -> Motion:
+    "A `Motion` that holds a number of frames alone."
+    nothing = np.zeros(0, np.float32)
+    features = nothing.reshape(0, ROWS, COLS)
+    return Motion(None, np.zeros((0, 6)), None, features, nothing, SR, n)
+
+# %% ../nbs/45_streaming.ipynb #d910018b
 @patch
 def save_long(
     self: Animator,
     image,  # a picture, see `Animator.portrait`, or its `Portrait`
     audio,  # path of a sound or video
     out,  # .mp4, .mov or .mkv
-    phonemes=None,  # a `PhonemeTimeline` or a file of one; None: recognised
-    pose=None,  # None: from the voice; 'still'; see `read_poses`
-    size=None,  # side or longest side of the frames, px; None: see `Animator.canvas`
     crf=18,  # quality of the video, see `VideoWriter`
-    show=None,  # dict(frame=, blinks=, seed=), see `Stream`
-    **kw,  # absolute, amplitude: see `PoseStream`
+    **options,  # phonemes and others of `Stream`
 ) -> Motion:
-    "`save` for a long file, in constant memory; the `Motion` holds a number of frames alone."
-    show = show or {}
-    seed_everything(show.get('seed', 0))
-    offset, gain, n = file_level(audio)
-    p = self.switches
-    told = SegmentStream(p.label, p.phone_shift_ms) if phonemes is None else phonemes
-    kw.pop('sr', None)
-    known = dict(gain=gain, offset=offset, f0=pitch_tracker(p.f0))
-    stream = Stream(self, image, SR, size, pose, told, **known, **show, **kw)
+    "`save` for a long file, in constant memory; see `only_length` for what comes back."
+    seed_everything(options.get('seed', 0))
+    options.pop('sr', None)  # of arrays; a file tells its own
+    stream, n = long_stream(self, image, audio, **options)
     rate = max(SR, min(file_rate(audio), 48000))
     sound = AudioBuffer(sound_blocks(audio, rate, 2.0))
-    frames = progress(prefetch(file_frames(stream, audio)), frames_for(n, SR), 'frames')
+    frames = progress(prefetch(file_frames(stream, audio)), n, 'frames')
     with video_writer(out, stream.screen.shape, sound, rate, crf) as video:
         for frame in frames:
             video.write(frame)
-    nothing = np.zeros(0, np.float32)
-    features = nothing.reshape(0, ROWS, COLS)
-    return Motion(None, np.zeros((0, 6)), None, features, nothing, SR, video.n)
+    return only_length(video.n)
 
 # %% ../nbs/45_streaming.ipynb #ac6e68df
 MAGIC = {
@@ -997,7 +1141,7 @@ MAGIC = {
     b'\xff\xd8\xff': 'a picture',
 }  # first bytes -> what they begin
 
-
+# %% ../nbs/45_streaming.ipynb #f7b4aa41
 def foreign_format(
     head,  # the first 12 bytes
 ):
@@ -1123,20 +1267,22 @@ class RawWriter:
     def __enter__(self):
         return self
 
-    def write(
-        self,
-        frame,  # (H,W,3) uint8
-    ):
-        "Write one frame at once."
-        try:
-            self.file.write(np.ascontiguousarray(frame).tobytes())
-            self.file.flush()
-        except OSError as e:
-            raise cannot_write('the standard output', e) or e
-        self.n += 1
-
     def __exit__(self, *_):
         pass
+
+# %% ../nbs/45_streaming.ipynb #425cb613
+@patch
+def write(
+    self: RawWriter,
+    frame,  # (H,W,3) uint8
+):
+    "Write one frame at once."
+    try:
+        self.file.write(np.ascontiguousarray(frame).tobytes())
+        self.file.flush()
+    except OSError as e:
+        raise cannot_write('the standard output', e) or e
+    self.n += 1
 
 # %% ../nbs/45_streaming.ipynb #a59ab66f
 def add_stream_args(
@@ -1202,32 +1348,16 @@ def add_stream_frames(
     p.add_argument('--frame', choices=frames, default='auto', help=frame)
     p.add_argument('--articulation', default='auto', metavar='auto|FACTOR', help=articulation)
     p.add_argument('--blinks', choices=('on', 'off'), default='on', help=blinks)
-
-# %% ../nbs/45_streaming.ipynb #a1368dae
-def articulation_factor(
-    text,  # 'auto' or a number
-):
-    "The factor on the lips' motion, or 'auto'. Raises `TalkfaceError` for anything else."
-    if text == 'auto':
-        return text
-    try:
-        value = float(text)
-    except ValueError as e:
-        raise TalkfaceError(
-            f"an articulation of {text} is no number; give 'auto' or a factor"
-        ) from e
-    if not 0 <= value <= 5:
-        raise TalkfaceError(f'an articulation of {text} is not sensible; give 0 to 5')
-    return value
+    refine = "detail by the weights' refiner, where they hold one; default: on"
+    p.add_argument('--refine', choices=('on', 'off'), default='on', help=refine)
 
 # %% ../nbs/45_streaming.ipynb #88d0157f
 def check_stream_args(
     args,  # of `add_stream_args`
 ):
     "Raise `TalkfaceError` for what cannot be, before the weights are loaded."
-    checked_size(args.size)
-    if args.gain is not None and not 0 < args.gain < np.inf:
-        raise TalkfaceError(f'a gain of {args.gain} is not sensible; give a positive number')
+    for name in ('size', 'gain', 'rate', 'channels'):
+        bounded(**{name: getattr(args, name)})
     if args.audio != '-' and not Path(args.audio).is_file():
         raise TalkfaceError(f'there is no sound file {args.audio}; check the name')
     if args.audio == '-' and sys.stdin is None:
@@ -1270,25 +1400,32 @@ def stream_to(
     return writer.n
 
 # %% ../nbs/45_streaming.ipynb #c6714761
+def stream_of(
+    args,  # of `add_stream_args`
+) -> tuple:
+    "(`Stream`, blocks of sound) that the arguments describe."
+    fast = None if args.bits is None else args.bits == 16
+    given = dict(fast=fast, articulation=bounded(articulation=args.articulation))
+    given['refine'] = args.refine == 'on'
+    animator = Animator.from_pretrained(args.weights, args.device, **given)
+    portrait = animator.portrait(args.image or asset('portrait.png'))
+    rate, blocks = stream_input(args)
+    given = {k: getattr(args, k) for k in ('size', 'pose', 'phonemes', 'gain', 'frame')}
+    given['blinks'] = None if args.blinks == 'on' else False
+    return Stream(animator, portrait, rate, **given), blocks
+
+# %% ../nbs/45_streaming.ipynb #6ed709af
 def run_stream(
     args,  # of `add_stream_args`
 ):
     "The command `talkface stream`."
     check_stream_args(args)
-    fast = None if args.bits is None else args.bits == 16
-    articulation = articulation_factor(args.articulation)
-    given = dict(fast=fast, articulation=articulation)
-    animator = Animator.from_pretrained(args.weights, args.device, **given)
-    portrait = animator.portrait(args.image or asset('portrait.png'))
-    rate, blocks = stream_input(args)
-    shown = dict(frame=args.frame, blinks=None if args.blinks == 'on' else False)
-    given = dict(pose=args.pose, phonemes=args.phonemes, gain=args.gain)
-    stream = Stream(animator, portrait, rate, args.size, **given, **shown)
-    h, w = stream.screen.shape
-    print(f'talkface: {rate} Hz; {w}x{h} frames of RGB, 25 a second', file=sys.stderr)
+    stream, blocks = stream_of(args)
+    shape = h, w = stream.screen.shape
+    print(f'talkface: {stream.sr} Hz; {w}x{h} frames of RGB, 25 a second', file=sys.stderr)
     if args.out == '-':
         n = stream_to(stream, blocks, RawWriter(sys.stdout.buffer))
     else:
         sound = AudioBuffer()
-        n = stream_to(stream, blocks, video_writer(args.out, (h, w), sound, rate), sound)
+        n = stream_to(stream, blocks, video_writer(args.out, shape, sound, stream.sr), sound)
     print(f'talkface: {n} frames, {n / FPS:.2f} s', file=sys.stderr)
