@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['VARIANTS', 'TABLE_2', 'VOWELS', 'PAPER', 'METRICS', 'Variant', 'find_variant', 'Ablated', 'first_convolutions',
-           'blind_to_face', 'plain_avct', 'swell', 'loudness_gain', 'vowels', 'same_vowel', 'verdict', 'Claim',
-           'claims', 'Ablation', 'jsonable', 'steps_done', 'load_trained', 'read_scores', 'in_order', 'sentences_of',
-           'score_matrix', 'same_vowel_interval', 'summary', 'interval_text', 'table_rows', 'verdicts', 'verdict_rows',
+           'blind_to_face', 'plain_avct', 'swell', 'slope_per_10_db', 'loudness_gain', 'vowel_runs', 'vowels',
+           'same_vowel', 'verdict', 'Claim', 'claims', 'Ablation', 'jsonable', 'steps_done', 'load_trained',
+           'kept_loudness', 'by_start', 'read_scores', 'in_order', 'sentences_of', 'score_matrix', 'vowels_by_clip',
+           'same_vowel_interval', 'summary', 'interval_text', 'table_rows', 'verdicts', 'verdict_rows', 'plot_bars',
            'plot_loudness', 'mouth_strip', 'mouth_strips', 'plot_strips', 'report_text', 'some_clips', 'other_speakers',
            'ablation_config', 'ablation_of', 'ablate', 'add_ablate_args', 'add_budget_args', 'add_measuring_args',
            'run_ablate']
@@ -31,7 +32,7 @@ from .bst_training import fit_readout, predict_clip, read_mouth, silence_block
 from .core import TalkfaceError, get_device, progress
 from .core import save_checkpoint, seed_everything, writing
 from .display import text_table
-from .evaluation import Tools, evaluate_weights
+from .evaluation import DRIVEN, Tools, evaluate_weights, write_text
 from .metrics import bootstrap_interval, loudness
 from .phonemes import PH2I
 from .train import Run, encode_clips, fresh_network, speech_clips
@@ -51,14 +52,17 @@ class Variant:
     d_sync: bool = True  # whether the lip-sync expert teaches
     speakers: str = 'one'  # 'all': the warm start hears other speakers, too
 
-    @property
-    def inputs(self):
-        return dict(phonemes=self.phonemes, audio=self.audio, face=self.face)
+# %% ../nbs/51_ablation.ipynb #b3bd42e9
+@patch(as_prop=True)
+def inputs(self: Variant):
+    "What `Ablated` is told."
+    return dict(phonemes=self.phonemes, audio=self.audio, face=self.face)
 
-    @property
-    def warm_start(self):
-        "Variants that agree in this share one warm start."
-        return self.phonemes, self.audio, self.face, self.speakers
+
+@patch(as_prop=True)
+def warm_start(self: Variant):
+    "Variants that agree in this share one warm start."
+    return self.phonemes, self.audio, self.face, self.speakers
 
 # %% ../nbs/51_ablation.ipynb #629bbbda
 VARIANTS = {
@@ -73,7 +77,7 @@ VARIANTS = {
 }
 TABLE_2 = [name for name, variant in VARIANTS.items() if variant.paper]
 
-
+# %% ../nbs/51_ablation.ipynb #9d7e2a53
 def find_variant(
     name,  # key of VARIANTS
 ) -> Variant:
@@ -96,7 +100,7 @@ class Ablated(AVCT):
         super().__init__(**config)
         self.sees = dict(phonemes=phonemes, audio=audio, face=face)
 
-
+# %% ../nbs/51_ablation.ipynb #6074239a
 @patch
 def encode_phonemes(
     self: Ablated,
@@ -114,7 +118,7 @@ def mean_audio(self: Ablated):
     "What stands for a sound that is not heard: the mean of the acoustic columns, (41,)."
     return torch.zeros(41) if self.audio_stats is None else self.audio_stats[0]
 
-
+# %% ../nbs/51_ablation.ipynb #2018e2db
 @patch
 def encode_audio(
     self: Ablated,
@@ -137,19 +141,15 @@ def first_convolutions(
 ) -> list:
     "Names of the weights that read the query's planes. Raises TalkfaceError for a bypass."
     planes = 2 * net.fr_channels
-    names = [
-        f'decodefeature_extract.0.{name}.weight'
-        for name, m in net.decodefeature_extract[0].named_modules()
-        if isinstance(m, torch.nn.Conv2d)
-        and m.in_channels == planes
-        and not name.startswith('conv_block_1')
-    ]
+    layers = net.decodefeature_extract[0].named_modules()
+    convolutions = [(n, m) for n, m in layers if isinstance(m, torch.nn.Conv2d)]
+    names = [n for n, m in convolutions if m.in_channels == planes and 'conv_block_1' not in n]
     if len(names) < 2:
         raise TalkfaceError(
             f'with widths[0]={net.config["widths"][0]} equal to twice fr_channels='
             f'{net.fr_channels}, the first block passes its input on; choose other widths'
         )
-    return names
+    return [f'decodefeature_extract.0.{name}.weight' for name in names]
 
 # %% ../nbs/51_ablation.ipynb #f4655b4f
 def blind_to_face(
@@ -170,14 +170,13 @@ def plain_avct(
 ) -> AVCT:
     "An `AVCT` that answers exactly as the variant does."
     weights = {k: v.clone() for k, v in net.state_dict().items()}
-    config = dict(net.config)
     if not net.sees['phonemes']:
         weights['embedding.weight'][:] = weights['embedding.weight'][net.sil]
     if not net.sees['audio']:
-        config['audio_stats'] = [net.mean_audio().tolist(), [1e30] * 41]
+        weights['audio_embedding.0.weight'][:] = 0
     if net.sees['face'] != 'features':
         blind_to_face(weights, net)
-    out = AVCT(**config)
+    out = AVCT(**net.config)
     out.load_state_dict(weights)
     return out.eval()
 
@@ -197,6 +196,16 @@ def swell(
     return out, gain.mean(1)
 
 # %% ../nbs/51_ablation.ipynb #e9918fa4
+def slope_per_10_db(
+    change,  # of an opening, (T,)
+    gain,  # of the loudness, (T,) dB
+) -> float:
+    "Least squares slope through the origin, per 10 dB; nan without frames."
+    if not len(gain):
+        return float('nan')
+    return float(10 * (change * gain).sum() / max((gain**2).sum(), 1e-9))
+
+# %% ../nbs/51_ablation.ipynb #da96e7e8
 def loudness_gain(
     net,  # AVCT
     c,  # training clip
@@ -215,16 +224,21 @@ def loudness_gain(
     louder, gain = opening(db)
     softer, _ = opening(-db)
     spoken = np.asarray(c.spoken, bool)[: len(gain)]
-    if not spoken.any():
-        return float('nan')
-    change = (louder - softer)[spoken] / 2
-    gain = gain[spoken]
-    return float(10 * (change * gain).sum() / max((gain**2).sum(), 1e-9) / unit)
+    return slope_per_10_db((louder - softer)[spoken] / 2, gain[spoken]) / unit
 
 # %% ../nbs/51_ablation.ipynb #94c63ba9
 VOWELS = 'AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW'.split()
 
 
+def vowel_runs(
+    labels,  # phonemes (T,)
+) -> list:
+    "(first frame, end) of every vowel."
+    edges = [0, *np.flatnonzero(np.diff(labels)) + 1, len(labels)]
+    numbers = [PH2I[v] for v in VOWELS]
+    return [(a, b) for a, b in zip(edges, edges[1:]) if b > a and labels[a] in numbers]
+
+# %% ../nbs/51_ablation.ipynb #6632bc61
 def vowels(
     mouth_open,  # (T,)
     wav,  # (n,) 16 kHz mono
@@ -233,29 +247,29 @@ def vowels(
     "(phoneme, loudness in dB, widest opening) of every vowel."
     level = loudness(np.asarray(wav, np.float64), n=len(mouth_open))
     labels = np.asarray(labels)[: len(mouth_open)]
-    changes = np.flatnonzero(np.diff(labels)) + 1
-    numbers = [PH2I[v] for v in VOWELS]
+    spans = vowel_runs(labels)
     return [
-        (int(labels[a]), float(level[a:b].mean()), float(mouth_open[a:b].max()))
-        for a, b in zip([0, *changes], [*changes, len(labels)])
-        if b > a and labels[a] in numbers
+        (int(labels[a]), float(level[a:b].mean()), float(mouth_open[a:b].max())) for a, b in spans
     ]
 
 # %% ../nbs/51_ablation.ipynb #a9f7deef
+def _without_means(names, x):
+    "Rows of x (n,2) less the mean of their name, where a name comes twice or more."
+    kept = []
+    for name in np.unique(names):
+        mine = x[names == name]
+        if len(mine) > 1:
+            kept.append(mine - mine.mean(0))
+    return np.concatenate(kept) if kept else x[:0]
+
+# %% ../nbs/51_ablation.ipynb #1365e52c
 def same_vowel(
     rows,  # what `vowels` gives, of any number of sentences
     least=3,  # vowels that are needed
 ) -> float:
     "Correlation of loudness and opening between vowels of the same name; nan where they are few."
-    name = np.array([row[0] for row in rows])
-    x = np.array([row[1:] for row in rows], float).reshape(-1, 2)
-    keep = np.zeros(len(x), bool)
-    for vowel in np.unique(name):
-        mine = name == vowel
-        if mine.sum() > 1:
-            keep |= mine
-            x[mine] -= x[mine].mean(0)
-    x = x[keep]
+    names = np.array([row[0] for row in rows])
+    x = _without_means(names, np.array([row[1:] for row in rows], float).reshape(-1, 2))
     if len(x) < least or not (x.std(0) > 1e-9).all():
         return float('nan')
     return float(np.corrcoef(x.T)[0, 1])
@@ -299,12 +313,13 @@ class Claim:
     metric: str  # our metric for it
     more_is_better: bool  # of that metric
 
-    @property
-    def numbers(self):
-        "The paper's two numbers, or None where it gives none."
-        if self.paper not in PAPER['full']:
-            return None
-        return PAPER[self.better][self.paper], PAPER[self.worse][self.paper]
+# %% ../nbs/51_ablation.ipynb #f099863d
+@patch(as_prop=True)
+def numbers(self: Claim):
+    "The paper's two numbers, or None where it gives none."
+    if self.paper not in PAPER['full']:
+        return None
+    return PAPER[self.better][self.paper], PAPER[self.worse][self.paper]
 
 # %% ../nbs/51_ablation.ipynb #064c24bc
 def claims() -> list:
@@ -312,7 +327,7 @@ def claims() -> list:
     pairs = [('full', name) for name in TABLE_2 if name != 'full']
     pairs += [('no-dsync', 'no-bst'), ('no-aud', 'no-pho'), ('no-deckp', 'no-kp')]
     by_distance = [Claim(a, b, 'LMD', 'nlmd', False) for a, b in pairs]
-    by_sync = [Claim(a, b, 'AVConf', 'psync_conf', True) for a, b in pairs]
+    by_sync = [Claim(a, b, 'AVConf', 'p_sync_conf', True) for a, b in pairs]
     return [*by_distance, *by_sync, Claim('full', 'no-aud', 'Figure 5', 'loudness_gain', True)]
 
 # %% ../nbs/51_ablation.ipynb #a30d6459
@@ -349,7 +364,7 @@ def prepare(self: Ablation):
         net.to(self.device).eval().requires_grad_(False)
     self.about = self.open_folder()
 
-
+# %% ../nbs/51_ablation.ipynb #2486ef51
 @patch
 def check_clips(self: Ablation):
     "Raise TalkfaceError where there are too few clips."
@@ -359,7 +374,7 @@ def check_clips(self: Ablation):
             f'there are {len(self.clips)} and {len(self.val)}'
         )
 
-
+# %% ../nbs/51_ablation.ipynb #aa6556f2
 @patch
 def folder(
     self: Ablation,
@@ -390,7 +405,7 @@ def asked_steps(self: Ablation):
         return None
     return dict(zip(('avct', 'bst'), np.broadcast_to(self.steps, 2).tolist()))
 
-
+# %% ../nbs/51_ablation.ipynb #05d95c06
 @patch
 def begin(self: Ablation) -> dict:
     "What is fixed for all variants of this folder: budget, frozen networks, configuration."
@@ -410,7 +425,7 @@ def marks(self: Ablation) -> dict:
     "Frozen network -> a few letters that tell its weights from others."
     return {name: weights_mark(net) for name, net in self.nets.items()}
 
-
+# %% ../nbs/51_ablation.ipynb #dcc7b2c2
 @patch
 def open_folder(self: Ablation) -> dict:
     "The folder's `about.json`, written when the folder is begun."
@@ -420,8 +435,7 @@ def open_folder(self: Ablation) -> dict:
         self.check_same(about)
         return about
     about = self.begin()
-    with writing(path) as tmp:
-        tmp.write_text(json.dumps(about, indent=1))
+    write_text(path, json.dumps(about, indent=1))
     return about
 
 # %% ../nbs/51_ablation.ipynb #9a4fe889
@@ -479,7 +493,7 @@ def options(
     )
     return stage, fitting
 
-
+# %% ../nbs/51_ablation.ipynb #dd94b91c
 @patch
 def fresh(
     self: Ablation,
@@ -558,7 +572,7 @@ def steps_done(
     except Exception:
         return 0
 
-
+# %% ../nbs/51_ablation.ipynb #18201fce
 def load_trained(
     net,  # AVCT to fill
     path,  # checkpoint of `fit`
@@ -595,7 +609,7 @@ def warm(
     folder = self.out / f'seed{seed}' / f'warm-{first}'
     return self.run_stage(self.warm_stage(first, seed), folder, seed)
 
-
+# %% ../nbs/51_ablation.ipynb #b7425ddd
 @patch
 def train(
     self: Ablation,
@@ -612,6 +626,23 @@ def train(
 
 # %% ../nbs/51_ablation.ipynb #2cfb61ee
 @patch
+def weights_config(
+    self: Ablation,
+    avct,  # plain `AVCT` of a variant
+    **origin,  # variant and seed
+) -> dict:
+    "The configuration of a variant's weight file."
+    return dict(
+        **jsonable(self.config['renderer']),
+        ph2kp=jsonable(avct.config),
+        size=self.size,
+        preset='best',
+        crop=dict(scale=1.3),
+        origin=dict(origin, steps=self.about['steps']),
+    )
+
+# %% ../nbs/51_ablation.ipynb #93429c7d
+@patch
 def weights(
     self: Ablation,
     name,  # key of VARIANTS
@@ -619,19 +650,11 @@ def weights(
 ) -> Path:
     "Train a variant if that is not done; its weight file, with E_kd and E_r."
     path = self.out / 'weights' / f'{name}_seed{seed}.safetensors'
-    if path.is_file():
-        return path
-    avct = plain_avct(self.train(name, seed).cpu())
-    config = dict(
-        **jsonable(self.config['renderer']),
-        ph2kp=jsonable(avct.config),
-        size=self.size,
-        preset='best',
-        crop=dict(scale=1.3),
-        origin=dict(variant=name, seed=seed, steps=self.about['steps']),
-    )
-    renderer = {k: self.nets[k] for k in ('kp_detector', 'generator')}
-    save_checkpoint(path, dict(ph2kp=avct, **renderer), config)
+    if not path.is_file():
+        avct = plain_avct(self.train(name, seed).cpu())
+        renderer = {k: self.nets[k] for k in ('kp_detector', 'generator')}
+        config = self.weights_config(avct, variant=name, seed=seed)
+        save_checkpoint(path, dict(ph2kp=avct, **renderer), config)
     return path
 
 # %% ../nbs/51_ablation.ipynb #6b5a4fc9
@@ -651,6 +674,15 @@ def clip_loudness(
     return jsonable(dict(loudness_gain=gain, vowels=vowels(made, c.wav, c.labels)))
 
 # %% ../nbs/51_ablation.ipynb #a0d5baea
+def kept_loudness(
+    path,  # `loudness.json` of a variant
+    clips,  # names of the sentences
+) -> dict:
+    "What is kept of the same sentences, or None."
+    kept = json.loads(path.read_text()) if path.is_file() else {}
+    return kept if list(kept) == clips else None
+
+# %% ../nbs/51_ablation.ipynb #b174e492
 @patch
 def measure_loudness(
     self: Ablation,
@@ -659,18 +691,23 @@ def measure_loudness(
 ) -> dict:
     "Sentence -> `clip_loudness` of a variant, kept in `loudness.json` of its folder."
     path = self.folder(name, seed) / 'loudness.json'
-    if path.is_file():
-        kept = json.loads(path.read_text())
-        if list(kept) == [c.name for c in self.val]:
-            return kept
-    net = self.train(name, seed)
-    clips = progress(self.val, desc=f'loudness {name}')
-    out = {c.name: self.clip_loudness(net, c) for c in clips}
-    with writing(path) as tmp:
-        tmp.write_text(json.dumps(out))
+    out = kept_loudness(path, [c.name for c in self.val])
+    if out is None:
+        net = self.train(name, seed)
+        clips = progress(self.val, desc=f'loudness {name}')
+        out = {c.name: self.clip_loudness(net, c) for c in clips}
+        write_text(path, json.dumps(out))
     return out
 
 # %% ../nbs/51_ablation.ipynb #82921280
+@patch
+def real_vowels(self: Ablation) -> dict:
+    "Sentence -> vowels of the real video, read from its key points."
+    openings = {c.name: read_mouth(clip_keypoints(c), self.readout) for c in self.val}
+    found = {c.name: vowels(openings[c.name], c.wav, c.labels) for c in self.val}
+    return {name: dict(vowels=jsonable(v)) for name, v in found.items()}
+
+# %% ../nbs/51_ablation.ipynb #e059f139
 @patch
 def write_loudness(
     self: Ablation,
@@ -679,16 +716,10 @@ def write_loudness(
 ):
     "`loudness.json` of the whole folder: variant/start -> sentence -> numbers."
     out = {f'{n}/seed{s}': self.measure_loudness(n, s) for s in seeds for n in variants}
-    out['real video/'] = {
-        c.name: dict(
-            vowels=jsonable(vowels(read_mouth(clip_keypoints(c), self.readout), c.wav, c.labels))
-        )
-        for c in self.val
-    }
-    with writing(self.out / 'loudness.json') as tmp:
-        tmp.write_text(json.dumps(out))
+    out['real video/'] = self.real_vowels()
+    write_text(self.out / 'loudness.json', json.dumps(out))
 
-
+# %% ../nbs/51_ablation.ipynb #a4a71fbc
 @patch
 def judge(self: Ablation) -> str:
     "Weight file of the expert that teaches."
@@ -707,20 +738,32 @@ def score(
     jobs=None,  # processes that measure; None: one for each core
 ) -> dict:
     "Measure variants on the sentences left out; the scores as `read_scores` gives them."
-    evaluate_weights(
-        [self.weights(name, seed) for seed in seeds for name in variants],
-        corpus,
-        [c.name for c in self.val],
-        self.out / 'report',
-        Tools(self.size, expert=str(expert or self.judge())),
-        jobs,
-        self.device,
-        ways=('', ', driven by the real video'),
-    )
+    files = [self.weights(name, seed) for seed in seeds for name in variants]
+    clips = [c.name for c in self.val]
+    tools = Tools(self.size, expert=str(expert or self.judge()))
+    how = dict(tools=tools, jobs=jobs, device=self.device, ways=('', DRIVEN))
+    evaluate_weights(files, corpus, clips, self.out / 'report', **how)
     self.write_loudness(variants, seeds)
     return read_scores(self.out)
 
 # %% ../nbs/51_ablation.ipynb #053d7a44
+def by_start(
+    rows,  # of a report
+    loud,  # 'variant/start' -> sentence -> numbers of loudness
+) -> dict:
+    "Name -> start -> sentence -> row, with the numbers of loudness in it."
+    out = {}
+    for row in rows:
+        start = f'seed{row["seed"]}' if row['seed'] else ''
+        out.setdefault(row['system'], {}).setdefault(start, {})[row['clip']] = row
+    for key, sentences in loud.items():
+        name, start = key.split('/')
+        mine = out.setdefault(name, {}).setdefault(start, {})
+        for sentence, row in sentences.items():
+            mine.setdefault(sentence, {}).update(row)
+    return out
+
+# %% ../nbs/51_ablation.ipynb #229f5638
 def read_scores(
     folder,  # of an `Ablation`
 ) -> dict:
@@ -733,16 +776,7 @@ def read_scores(
         raise TalkfaceError(
             f'{folder} holds no scored ablation; run `talkface ablate RUN --out {folder}` first'
         ) from e
-    out = {}
-    for row in report['rows']:
-        start = f'seed{row["seed"]}' if row['seed'] else ''
-        out.setdefault(row['system'], {}).setdefault(start, {})[row['clip']] = row
-    for key, sentences in loud.items():
-        name, start = key.split('/')
-        mine = out.setdefault(name, {}).setdefault(start, {})
-        for sentence, row in sentences.items():
-            mine.setdefault(sentence, {}).update(row)
-    return in_order(out)
+    return in_order(by_start(report['rows'], loud))
 
 # %% ../nbs/51_ablation.ipynb #641677d1
 def in_order(
@@ -759,7 +793,7 @@ def sentences_of(
     "Names of all sentences, in alphabetical order."
     return sorted({clip for starts in scores.values() for rows in starts.values() for clip in rows})
 
-
+# %% ../nbs/51_ablation.ipynb #d4751811
 def score_matrix(
     scores,  # as `read_scores` gives them
     name,  # a variant, ceiling or floor
@@ -773,6 +807,16 @@ def score_matrix(
     return np.array(x, float).reshape(-1, len(clips))
 
 # %% ../nbs/51_ablation.ipynb #e9c4befd
+def vowels_by_clip(
+    scores,  # as `read_scores` gives them
+    name,  # a variant or 'real video'
+) -> list:
+    "For each sentence the vowels of all starts, see `vowels`."
+    starts = scores[name].values()
+    clips = sorted({clip for rows in starts for clip in rows})
+    return [[v for rows in starts for v in rows.get(c, {}).get('vowels') or []] for c in clips]
+
+# %% ../nbs/51_ablation.ipynb #857ee12e
 def same_vowel_interval(
     scores,  # as `read_scores` gives them
     name,  # a variant or 'real video'
@@ -780,35 +824,18 @@ def same_vowel_interval(
     seed=0,  # of the draws
 ) -> tuple:
     "`same_vowel` over all sentences and starts: (value, low, high)."
-    starts = scores[name].values()
-    clips = sorted({clip for rows in starts for clip in rows})
-    by_clip = [
-        [v for rows in starts for v in rows.get(clip, {}).get('vowels') or []] for clip in clips
-    ]
+    by_clip = vowels_by_clip(scores, name)
     rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(resamples):
-        picks = rng.integers(len(clips), size=len(clips))
-        drawn.append(same_vowel([v for i in picks for v in by_clip[i]]))
+    picks = rng.integers(len(by_clip), size=(resamples, len(by_clip)))
+    drawn = [same_vowel([v for i in pick for v in by_clip[i]]) for pick in picks]
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         low, high = np.nanpercentile(drawn, [2.5, 97.5])
     return same_vowel([v for rows in by_clip for v in rows]), float(low), float(high)
 
 # %% ../nbs/51_ablation.ipynb #5c371eb2
-METRICS = (
-    'nlmd',
-    'mouth_corr',
-    'mouth_range',
-    'psync',
-    'psync_conf',
-    'psnr',
-    'ssim',
-    'cpbd',
-    'bilabial_closure',
-    'contrast',
-    'loudness_gain',
-)
+METRICS = ('nlmd', 'mouth_corr', 'mouth_range', 'p_sync', 'p_sync_conf', 'psnr', 'ssim', 'cpbd')
+METRICS += ('bilabial_closure', 'contrast', 'loudness_gain')
 
 
 def summary(
@@ -836,7 +863,7 @@ def interval_text(
         return text
     return text + f'±{(high - low) / 2:.{digits}f}'
 
-
+# %% ../nbs/51_ablation.ipynb #55b547b1
 def table_rows(
     means,  # name -> metric -> (mean, low, high), as `summary` gives them
 ) -> list:
@@ -868,27 +895,36 @@ def verdicts(
     return out
 
 # %% ../nbs/51_ablation.ipynb #281dae6c
+def _verdict_row(v):
+    "A row of `verdict_rows`."
+    numbers = ' {:g} against {:g}'.format(*v['numbers']) if v['numbers'] else ''
+    gain = 'not measured'
+    if v['mean'] is not None and math.isfinite(v['mean']):
+        gain = f'{v["mean"]:.3f} [{v["low"]:.3f}, {v["high"]:.3f}]'
+    row = dict(ordering=f'{v["better"]} better than {v["worse"]}', paper=v['paper'] + numbers)
+    return row | dict(verdict=v['verdict'], gain=f'{v["metric"]} {gain}')
+
+# %% ../nbs/51_ablation.ipynb #e851fd27
 def verdict_rows(
     verdicts,  # as `verdicts` gives them
 ) -> list:
     "Rows for the tables of `talkface.display`."
-    rows = []
-    for v in verdicts:
-        numbers = ' {:g} against {:g}'.format(*v['numbers']) if v['numbers'] else ''
-        gain = 'not measured'
-        if v['mean'] is not None and math.isfinite(v['mean']):
-            gain = f'{v["mean"]:.3f} [{v["low"]:.3f}, {v["high"]:.3f}]'
-        rows.append(
-            dict(
-                ordering=f'{v["better"]} better than {v["worse"]}',
-                paper=v['paper'] + numbers,
-                verdict=v['verdict'],
-                gain=f'{v["metric"]} {gain}',
-            )
-        )
-    return rows
+    return [_verdict_row(v) for v in verdicts]
 
 # %% ../nbs/51_ablation.ipynb #c565cf36
+def plot_bars(
+    ax,  # matplotlib axes
+    cells,  # name -> (mean, low, high)
+):
+    "A bar with its interval for every name that has a number, variants in colour."
+    values = {n: v for n, v in cells.items() if v[0] is not None and math.isfinite(v[0])}
+    for i, (name, (mean, low, high)) in enumerate(values.items()):
+        ax.bar(i, mean, color='C0' if name in VARIANTS else '0.6')
+        ax.plot([i, i], [low, high], 'k', lw=1)
+    ax.set_xticks(range(len(values)), values, rotation=45, ha='right')
+    ax.axhline(0, c='k', lw=0.5)
+
+# %% ../nbs/51_ablation.ipynb #c3260f39
 def plot_loudness(
     means,  # as `summary` gives them
 ):
@@ -901,14 +937,8 @@ def plot_loudness(
     )
     fig, axes = plt.subplots(1, 2, figsize=(10, 3.2), layout='constrained')
     for ax, (metric, title) in zip(axes, titles.items()):
-        values = {n: v[metric] for n, v in means.items() if v[metric][0] is not None}
-        values = {n: v for n, v in values.items() if math.isfinite(v[0])}
-        for i, (name, (mean, low, high)) in enumerate(values.items()):
-            ax.bar(i, mean, color='C0' if name in VARIANTS else '0.6')
-            ax.plot([i, i], [low, high], 'k', lw=1)
-        ax.set_xticks(range(len(values)), values, rotation=45, ha='right')
+        plot_bars(ax, {name: v[metric] for name, v in means.items()})
         ax.set_title(title, fontsize=10)
-        ax.axhline(0, c='k', lw=0.5)
     plt.close(fig)
     return fig
 
@@ -926,18 +956,15 @@ def mouth_strip(
     mouths = frames[moments, h * 11 // 20 : h * 19 // 20, w // 4 : w * 3 // 4]
     return np.concatenate(list(mouths), 1)
 
-
+# %% ../nbs/51_ablation.ipynb #59f4ba4d
 def mouth_strips(
     folder,  # of an `Ablation`
     seed=0,  # of the start
     n=10,  # moments
 ) -> dict:
     "Name -> `mouth_strip` of the first sentence: the real video, every variant, the ceiling."
-    folders = {
-        'real': 'real video',
-        **{name: f'{name}_seed{seed}' for name in VARIANTS},
-        'driven': f'full_seed{seed}, driven by the real video',
-    }
+    folders = {'real': 'real video'} | {name: f'{name}_seed{seed}' for name in VARIANTS}
+    folders['driven'] = f'full_seed{seed}{DRIVEN}'
     strips = {}
     for name, videos in folders.items():
         first = sorted(Path(folder, 'report', 'videos', videos).glob('*.mp4'))[:1]
@@ -977,28 +1004,35 @@ def write_rows(
 
 # %% ../nbs/51_ablation.ipynb #d020beb2
 @patch
-def report(
+def results(
     self: Ablation,
     scores,  # as `read_scores` gives them
-    teacher_is_judge=True,  # whether psync is measured by the expert that teaches
-) -> str:
-    "`ablation.csv`, `ablation.json` (means, verdicts, budget), `ablation.txt`; its text."
-    self.write_rows(scores)
-    starts = max((len(s) for s in scores.values()), default=0)
-    about = dict(
+    teacher_is_judge=True,  # whether p_sync is measured by the expert that teaches
+) -> dict:
+    "What `ablation.json` holds: budget, means, verdicts."
+    return dict(
         steps=self.about['steps'],
         clips=self.about['clips'],
         sentences=len(sentences_of(scores)),
-        starts=starts,
+        starts=max((len(s) for s in scores.values()), default=0),
         teacher_is_judge=teacher_is_judge,
         summary=summary(scores),
         verdicts=verdicts(scores),
     )
-    with writing(self.out / 'ablation.json') as tmp:
-        tmp.write_text(json.dumps(jsonable(about), indent=1))
+
+# %% ../nbs/51_ablation.ipynb #17e14c4c
+@patch
+def report(
+    self: Ablation,
+    scores,  # as `read_scores` gives them
+    teacher_is_judge=True,  # whether p_sync is measured by the expert that teaches
+) -> str:
+    "`ablation.csv`, `ablation.json`, `ablation.txt`; its text."
+    self.write_rows(scores)
+    about = self.results(scores, teacher_is_judge)
     text = report_text(about)
-    with writing(self.out / 'ablation.txt') as tmp:
-        tmp.write_text(text, encoding='utf-8')
+    write_text(self.out / 'ablation.json', json.dumps(jsonable(about), indent=1))
+    write_text(self.out / 'ablation.txt', text)
     return text
 
 # %% ../nbs/51_ablation.ipynb #321789a9
@@ -1019,7 +1053,7 @@ def some_clips(
     at = np.linspace(0, len(clips) - 1, min(n, len(clips))).round().astype(int)
     return [clips[i] for i in np.unique(at)]
 
-
+# %% ../nbs/51_ablation.ipynb #e3a8d24c
 def other_speakers(
     run: Run,  # with clips of several speakers
 ) -> list:
@@ -1082,9 +1116,7 @@ def ablate(
     mixed = any(find_variant(name).speakers == 'all' for name in variants)
     ablation = ablation_of(run, out, mixed=mixed, **options)
     corpus = json.loads(Path(run, 'run.json').read_text())['corpus']
-    for i, seed in enumerate(seeds):
-        for name in variants:
-            ablation.weights(name, seed)
+    for i in range(len(seeds)):
         scores = ablation.score(corpus, expert, variants, seeds[: i + 1], jobs)
         ablation.report(scores, teacher_is_judge=expert is None)
     return scores

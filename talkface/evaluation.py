@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['MISSING', 'NO_LANDMARKS', 'TRACKS', 'DRIVEN', 'OTHER_SOUND', 'WAYS', 'MAIN', 'PAPER_COLUMNS', 'PAPER', 'VERSION',
-           'interval', 'Tools', 'MeasuredClip', 'measure', 'no_reference_metrics', 'paired_metrics', 'static_baseline',
-           'other_words_baseline', 'retrieval_baseline', 'baselines', 'render_way', 'ClipMetrics', 'summarize',
-           'number_text', 'table_html', 'text_table', 'paper_rows', 'finite', 'report_html', 'write_report',
-           'find_systems', 'match_name', 'seed_of', 'file_hash', 'VideoJob', 'run_video_job', 'RenderJob',
-           'load_animator', 'corpus_face', 'corpus_clip', 'run_render_job', 'run_jobs', 'Evaluation', 'Weights',
-           'name_weights', 'renderer_hash', 'set_metrics', 'evaluate', 'evaluate_weights', 'add_evaluate_args',
-           'run_evaluate']
+           'Tools', 'MeasuredClip', 'cut_clip', 'measure', 'no_reference_metrics', 'lip_metrics', 'paired_metrics',
+           'static_baseline', 'other_words_baseline', 'retrieval_baseline', 'baselines', 'driving_keypoints',
+           'render_way', 'ClipMetrics', 'mean_of', 'summarize', 'medians', 'number_text', 'table_html', 'text_table',
+           'paper_rows', 'finite', 'report_html', 'write_text', 'write_report', 'find_systems', 'match_name', 'seed_of',
+           'file_hash', 'stored_key', 'VideoJob', 'timeline_of', 'run_video_job', 'RenderJob', 'load_animator',
+           'corpus_face', 'corpus_clip', 'measured_frames', 'run_render_job', 'run_jobs', 'Evaluation', 'Weights',
+           'name_weights', 'renderer_hash', 'likeness', 'set_metrics', 'evaluate', 'evaluate_weights',
+           'add_rendering_args', 'add_tool_args', 'add_evaluate_args', 'tools_of', 'run_evaluate']
 
 # %% ../nbs/50_evaluation.ipynb #7069ce85
 import csv
@@ -29,8 +30,10 @@ from fastcore.basics import patch
 from fastcore.xml import H2, H3, B, Br, Div, Li, Small, Span, Ul
 
 # %% ../nbs/50_evaluation.ipynb #b60d17c1
+from . import au_use, davs_use  # noqa: F401  (register their drivers)
 from . import metric_networks as networks
 from . import metrics as M
+from . import au_use  # noqa: F401 (enters the system au)
 from .animate import Animator, find_weights
 from talkface.core import (
     TalkfaceError,
@@ -61,6 +64,7 @@ from talkface.faces import (
 from .media import Clip, VideoWriter, iter_frames, read_clip
 from .metrics import METRICS, bootstrap_interval, spoken_mask
 from .phonemes import PhonemeTimeline, phonemes_for
+from .schemas import bounded, read_arrays
 from .sync import mouth_crop, sync_offsets
 from .sync_training import load_expert
 
@@ -73,8 +77,8 @@ class Tools:
     face_model: str = None  # MediaPipe's face_landmarker.task
     inception: str = None  # weights of FID's Inception
     syncnet: str = None  # official syncnet_v2.model
-    expert: str = None  # our sync expert, or lipsync_expert.pth: psync
-    arcface: str = None  # recognition network (.onnx): csim
+    expert: str = None  # our sync expert, or lipsync_expert.pth: p_sync
+    identity: str = None  # recognition network: csim
     seconds: float = None  # read no more of a video
 
 # %% ../nbs/50_evaluation.ipynb #c9cc95bc
@@ -84,8 +88,8 @@ MISSING = dict(
         'distance of mouth shapes and poses, not a FID.'
     ),
     syncnet='No AVOff, AVConf, LSE-D: give --syncnet syncnet_v2.model.',
-    expert='No psync: give --expert with the weights of a sync expert.',
-    arcface='No identity: give --arcface with a recognition network (.onnx).',
+    expert='No p_sync: give --expert with the weights of a sync expert.',
+    identity='No likeness: give --identity with a recognition network.',
 )
 NO_LANDMARKS = (
     'No landmarks: the face was found by a box detector only. Set TALKFACE_FACE_MODEL to '
@@ -97,9 +101,10 @@ NO_LANDMARKS = (
 def missing(
     self: Tools,
     points,  # whether landmarks were found in any video
+    wanted=tuple(MISSING),  # the networks that would be used
 ) -> list:
     "Sentences about the numbers that this machine cannot give."
-    said = [sentence for tool, sentence in MISSING.items() if not getattr(self, tool)]
+    said = [MISSING[tool] for tool in wanted if not getattr(self, tool)]
     return said if points else [NO_LANDMARKS, *said]
 
 # %% ../nbs/50_evaluation.ipynb #c409a4af
@@ -107,14 +112,14 @@ _LOADERS = dict(
     expert=load_expert,
     syncnet=networks.load_syncnet,
     inception=networks.load_inception,
-    arcface=networks.arcface,
+    identity=networks.recognition,
 )
 _loaded = {}
 
 
 def _network(
     tools,  # `Tools`
-    kind,  # 'expert', 'syncnet', 'inception' or 'arcface'
+    kind,  # 'expert', 'syncnet', 'inception' or 'identity'
 ):
     "A network of `tools`, read once in this process; None where there is none."
     path = getattr(tools, kind)
@@ -161,7 +166,7 @@ def opening(self: MeasuredClip):
     "Mouth opening (T,) in eye distances."
     return mouth_open(self.points)
 
-
+# %% ../nbs/50_evaluation.ipynb #b5fb4bed
 @patch
 def at(
     self: MeasuredClip,
@@ -190,6 +195,24 @@ def resized(
     return replace(self, frames=frames, points=points, face=face, picture=(size, size))
 
 # %% ../nbs/50_evaluation.ipynb #7c683b99
+def cut_clip(
+    frames,  # video frames (T,H,W,3) uint8
+    track,  # `FaceTrack` of them
+    box,  # square (cx,cy,side) to cut, px
+    size,  # side of the result, px
+    wav=None,  # the sound (n,), 16 kHz
+) -> MeasuredClip:
+    "The square of a video, with points and head in it."
+    clip = MeasuredClip(crop(frames, box, size), track.ok, wav=wav)
+    if track.points is not None:
+        clip.points = points_in_crop(track.points, box, size)
+        clip.pose = smooth(crop_pose(track, box))
+    corners = points_in_crop(track.box.reshape(-1, 2, 2), box, size)
+    clip.face = corners.reshape(-1, 4)
+    clip.box, clip.picture, clip.track = tuple(box), tuple(track.size), track.box
+    return clip
+
+# %% ../nbs/50_evaluation.ipynb #1ad3005c
 def measure(
     frames,  # video frames (T,H,W,3) uint8
     wav=None,  # its sound (n,), 16 kHz
@@ -198,24 +221,14 @@ def measure(
 ) -> MeasuredClip:
     "Find the face, cut its square, and say where points and head are in it."
     track = analyze(frames, model=tools.face_model)
-    box = clip_box(track) if box is None else box
-    clip = MeasuredClip(crop(frames, box, tools.size), track.ok, wav=wav)
-    if track.points is not None:
-        clip.points = points_in_crop(track.points, box, tools.size)
-        clip.pose = smooth(crop_pose(track, box))
-    corners = points_in_crop(track.box.reshape(-1, 2, 2), box, tools.size)
-    clip.face = corners.reshape(-1, 4)
-    clip.box = tuple(box)
-    clip.picture = tuple(track.size)
-    clip.track = track.box
-    return clip
+    return cut_clip(frames, track, clip_box(track) if box is None else box, tools.size, wav)
 
 # %% ../nbs/50_evaluation.ipynb #cf28e296
 def _spread_out(n, most):
     "Up to `most` frame numbers of n, evenly over the clip."
     return np.linspace(0, n - 1, min(n, most)).astype(int)
 
-
+# %% ../nbs/50_evaluation.ipynb #1f80585f
 def _sharpness(clip):
     frames = clip.frames[_spread_out(len(clip), 12)]
     return dict(
@@ -223,7 +236,7 @@ def _sharpness(clip):
         cpbd_unit=np.mean([M.cpbd_unit(f) for f in frames]),
     )
 
-
+# %% ../nbs/50_evaluation.ipynb #e495e978
 def _head(clip):
     h = M.head_statistics(clip.pose)
     return dict(
@@ -240,15 +253,15 @@ def _with_sound(clip, spoken):
         beats=M.beat_alignment(M.motion_beats(clip.pose), M.sound_beats(clip.wav)),
     )
 
-
-def _psync(clip, tools):
+# %% ../nbs/50_evaluation.ipynb #a40c6688
+def _p_sync(clip, tools):
     "What our sync expert says of the mouth and the sound."
     frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2).float() / 255
     boxes = torch.from_numpy(mouth_box(clip.points)).float()
     read = sync_offsets(_network(tools, 'expert'), mouth_crop(frames, boxes), clip.wav)
-    return {k: read[k] for k in ('psync', 'psync_off', 'psync_conf')}
+    return {k: read[k] for k in ('p_sync', 'p_sync_off', 'p_sync_conf')}
 
-
+# %% ../nbs/50_evaluation.ipynb #af926537
 def _syncnet(clip, tools, frames):
     "SyncNet's read-outs of the whole picture."
     faces = networks.syncnet_faces(frames, clip.track)
@@ -271,7 +284,7 @@ def no_reference_metrics(
             out |= _with_sound(clip, spoken)
     if clip.wav is not None and len(clip) > 5:
         if tools.expert and clip.points is not None:
-            out |= _psync(clip, tools)
+            out |= _p_sync(clip, tools)
         if tools.syncnet and frames is not None:
             out |= _syncnet(clip, tools, frames)
     return {k: float(v) for k, v in out.items()}
@@ -286,7 +299,7 @@ def _pixels(made, real):
     b = real.frames[i]
     return dict(psnr=M.psnr(a, b), ssim=M.ssim(a, b))
 
-
+# %% ../nbs/50_evaluation.ipynb #70d43c98
 def _landmarks(made, real):
     "Distances of the mouth points, in frames where both faces were found."
     n = min(len(made), len(real))
@@ -300,19 +313,29 @@ def _landmarks(made, real):
     )
 
 # %% ../nbs/50_evaluation.ipynb #bbc4e497
-def _mouth(made, real):
-    "How the opening follows the real one."
+def lip_metrics(
+    made,  # mouth opening (T,)
+    real,  # mouth opening (T',) of the real video
+    spoken=None,  # frames of the real video inside words (T',) bool; None: all
+) -> dict:
+    "How the opening follows the real one: name of `METRICS` -> number."
     n = min(len(made), len(real))
-    a = made.opening[:n]
-    b = real.opening[:n]
-    spoken = np.ones(n, bool) if real.spoken is None else np.asarray(real.spoken)[:n]
-    out = dict(
-        mouth_corr=M.spoken_correlation(b, a, spoken), mouth_range=M.mouth_range(a, b, spoken)
+    words = np.ones(n, bool) if spoken is None else np.asarray(spoken)[:n]
+    return dict(
+        mouth_corr=M.spoken_correlation(real[:n], made[:n], words),
+        mouth_corr_words=M.lagged_correlation(real[:n], made[:n], words),
+        mouth_corr_clip=M.lagged_correlation(real[:n], made[:n]),
+        mouth_range=M.mouth_range(made[:n], real[:n], words),
     )
-    if real.labels is not None:
-        c = M.closure(a, real.labels, b)
-        out |= dict(bilabial_closure=c['bilabial_closure'], contrast=c['contrast'])
-    return out
+
+# %% ../nbs/50_evaluation.ipynb #26816c9a
+def _closing(made, real):
+    "Whether the lips meet in P, B, M; {} where phonemes are not known."
+    if real.labels is None:
+        return {}
+    n = min(len(made), len(real))
+    found = M.closure(made.opening[:n], real.labels, real.opening[:n])
+    return dict(bilabial_closure=found['bilabial_closure'], contrast=found['contrast'])
 
 # %% ../nbs/50_evaluation.ipynb #32504d6e
 @np.errstate(divide='ignore', invalid='ignore')
@@ -323,7 +346,8 @@ def paired_metrics(
     "Likeness, lips and closing against the real video: name of `METRICS` -> number."
     out = _pixels(made, real)
     if made.points is not None and real.points is not None:
-        out |= _landmarks(made, real) | _mouth(made, real)
+        lips = lip_metrics(made.opening, real.opening, real.spoken)
+        out |= _landmarks(made, real) | lips | _closing(made, real)
     return {k: float(v) for k, v in out.items()}
 
 # %% ../nbs/50_evaluation.ipynb #06edde9f
@@ -334,7 +358,7 @@ def static_baseline(
     clip = real.at(np.zeros(len(real), int))
     return replace(clip, ok=real.ok)
 
-
+# %% ../nbs/50_evaluation.ipynb #ccb3c88d
 def other_words_baseline(
     real,  # `MeasuredClip` whose sound is heard
     other,  # `MeasuredClip` whose pictures are seen, over and over when they are too few
@@ -348,14 +372,14 @@ def _context(clip, reach):
     padded = np.pad(np.asarray(clip.labels), reach, 'edge')
     return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1)[: len(clip)]
 
-
+# %% ../nbs/50_evaluation.ipynb #b533a60b
 def _phoneme_match(mine, theirs):
     "How well the phonemes around each of T frames fit those around each of N others: (T,N)."
     reach = mine.shape[1] // 2
     weights = 2.0 ** -np.abs(np.arange(-reach, reach + 1))
     return ((mine[:, None] == theirs[None]) * weights).sum(-1)
 
-
+# %% ../nbs/50_evaluation.ipynb #e4af2937
 def _pose_distance(mine, theirs):
     "Distance of head poses (T,N) in units of 0.1 rad and 20 mm."
     unit = [0.1, 0.1, 0.1, 20, 20, 20]
@@ -364,28 +388,30 @@ def _pose_distance(mine, theirs):
 # %% ../nbs/50_evaluation.ipynb #9482f6ce
 def _assembled(real, sources):
     "A clip of single frames, (clip, frame number) each, under the real sound."
-    tracks = {
-        k: np.stack([getattr(clip, k)[i] for clip, i in sources])
-        for k in TRACKS
-        if getattr(real, k) is not None
-    }
+    known = [k for k in TRACKS if getattr(real, k) is not None]
+    tracks = {k: np.stack([getattr(clip, k)[i] for clip, i in sources]) for k in known}
     return replace(real, **tracks, scores={}, features=None, track=None)
 
+# %% ../nbs/50_evaluation.ipynb #ce6ffad5
+def _fit(real, others, reach):
+    "How well each frame of `real` (rows) fits each of the others in phonemes and head pose."
+    mine = _context(real, reach)
+    theirs = [_context(o, reach) for o in others]
+    fit = _phoneme_match(mine, np.concatenate(theirs))
+    if real.pose is None:
+        return fit
+    poses = np.concatenate([o.pose[: len(c)] for o, c in zip(others, theirs)])
+    return fit - 0.05 * np.minimum(_pose_distance(real.pose[: len(mine)], poses), 10)
 
+# %% ../nbs/50_evaluation.ipynb #27862c55
 def retrieval_baseline(
     real,  # `MeasuredClip` with labels
     others,  # `MeasuredClip`s with labels to take frames from
     reach=2,  # frames to each side whose phonemes count
 ) -> MeasuredClip:
     "For each frame the frame of `others` with the best matching phonemes and head pose."
-    mine = _context(real, reach)
-    theirs = [_context(o, reach) for o in others]
-    fit = _phoneme_match(mine, np.concatenate(theirs))
-    if real.pose is not None:
-        poses = np.concatenate([o.pose[: len(c)] for o, c in zip(others, theirs)])
-        fit = fit - 0.05 * np.minimum(_pose_distance(real.pose[: len(mine)], poses), 10)
-    frames = [(o, i) for o, c in zip(others, theirs) for i in range(len(c))]
-    return _assembled(real, [frames[k] for k in fit.argmax(1)])
+    frames = [(o, i) for o in others for i in range(min(len(o), len(o.labels)))]
+    return _assembled(real, [frames[k] for k in _fit(real, others, reach).argmax(1)])
 
 # %% ../nbs/50_evaluation.ipynb #d41f416c
 def _same_speaker(reals, i):
@@ -397,7 +423,7 @@ def _same_speaker(reals, i):
         if j != i and o.speaker == r.speaker and o.frames.shape[1:] == r.frames.shape[1:]
     ]
 
-
+# %% ../nbs/50_evaluation.ipynb #d7409543
 def _can_retrieve(real, others):
     "Whether phonemes are known, and landmarks everywhere or nowhere."
     landmarks = [o.points is None for o in (real, *others)]
@@ -426,14 +452,17 @@ OTHER_SOUND = ', other sound'
 WAYS = {'': 'system', DRIVEN: 'ceiling', OTHER_SOUND: 'floor'}
 
 
-def _driving_keypoints(animator, clip):
-    "E_kd on the real frames."
+def driving_keypoints(
+    animator,  # `Animator`
+    clip,  # real `MeasuredClip` in the portrait's square
+):
+    "What E_kd finds in the real frames, `KeyPoints` (T,K)."
     frames = np.ascontiguousarray(clip.resized(animator.size).frames)
     x = torch.from_numpy(frames).permute(0, 3, 1, 2).float().to(animator.device) / 255
     with torch.inference_mode():
         return animator.models['kp_detector'](x)
 
-
+# %% ../nbs/50_evaluation.ipynb #58edb952
 def _speech_motion(animator, portrait, clip, other):
     "The motion of the clip's sound, or of another's cut to its length, with the real head."
     T = len(clip)
@@ -452,7 +481,7 @@ def render_way(
     "Frames (T,S,S,3) of a real clip, made again."
     portrait = animator.portrait(clip.frames[0], pose=clip.pose[0], crop=None)
     if way == DRIVEN:
-        motion = _driving_keypoints(animator, clip)
+        motion = driving_keypoints(animator, clip)
     else:
         motion = _speech_motion(animator, portrait, clip, other)
     return np.stack(list(animator.render(portrait, motion)))[: len(clip)]
@@ -481,24 +510,31 @@ def _number(row, metric):
     "A row's number, nan where it is missing."
     return row.numbers.get(metric, float('nan'))
 
-
-def _mean(values):
+# %% ../nbs/50_evaluation.ipynb #1d50298a
+def mean_of(
+    values,  # numbers, some of them perhaps nan
+) -> float:
     "Mean of the numbers among `values`; nan without any."
     values = [v for v in values if np.isfinite(v)]
     return float(np.mean(values)) if values else float('nan')
 
 # %% ../nbs/50_evaluation.ipynb #ac44b408
-def _cell(rows, metric):
-    "dict(mean, low, high, seed_sd) of a system's metric."
-    by_clip = {}
-    by_seed = {}
+def _grouped(rows, key, metric):
+    "Mean of a metric for each value of an attribute of the rows."
+    groups = {}
     for r in rows:
-        by_clip.setdefault(r.clip, []).append(_number(r, metric))
-        by_seed.setdefault(r.seed, []).append(_number(r, metric))
-    mean, low, high = bootstrap_interval([_mean(v) for v in by_clip.values()])
-    seeds = [m for m in map(_mean, by_seed.values()) if np.isfinite(m)]
-    seed_sd = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else None
-    return dict(mean=mean, low=low, high=high, seed_sd=seed_sd)
+        groups.setdefault(getattr(r, key), []).append(_number(r, metric))
+    return [mean_of(values) for values in groups.values()]
+
+# %% ../nbs/50_evaluation.ipynb #011b69b1
+def _cell(rows, metric):
+    "Mean and median of a system's metric over clips, their intervals, the spread of its seeds."
+    clips = _grouped(rows, 'clip', metric)
+    seeds = [m for m in _grouped(rows, 'seed', metric) if np.isfinite(m)]
+    cell = dict(zip(('mean', 'low', 'high'), bootstrap_interval(clips)))
+    cell['seed_sd'] = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else None
+    median = bootstrap_interval(clips, of='median')
+    return cell | dict(zip(('median', 'median_low', 'median_high'), median))
 
 # %% ../nbs/50_evaluation.ipynb #82d85bb1
 def _summary(name, rows):
@@ -509,17 +545,30 @@ def _summary(name, rows):
     line = dict(system=name, role=rows[0].role, clips=len(clips), seeds=len(seeds))
     return line | {m: _cell(rows, m) for m in known}
 
-
+# %% ../nbs/50_evaluation.ipynb #9a9ab507
 def summarize(
     rows,  # `ClipMetrics` with numbers
 ) -> list:
-    "The table: dicts of system, role, clips, seeds, and metric -> dict(mean, low, high, seed_sd)."
+    "The table: dicts of system, role, clips, seeds, and metric -> dict(mean, low, high, ...)."
     systems = {}
     for r in rows:
         systems.setdefault(r.system, []).append(r)
     table = [_summary(name, mine) for name, mine in systems.items()]
     order = ['ceiling', 'system', 'floor']
     return sorted(table, key=lambda line: order.index(line['role']))
+
+# %% ../nbs/50_evaluation.ipynb #cbda05a6
+def medians(
+    table,  # what `summarize` gives
+) -> list:
+    "The table with medians and their intervals in place of the means."
+
+    def turned(cell):
+        if not isinstance(cell, dict):
+            return cell
+        return dict(mean=cell['median'], low=cell['median_low'], high=cell['median_high'])
+
+    return [{k: turned(v) for k, v in line.items()} for line in table]
 
 # %% ../nbs/50_evaluation.ipynb #bb12f319
 def number_text(
@@ -531,7 +580,7 @@ def number_text(
     digits = 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
     return f'{value:.{digits}f}'
 
-
+# %% ../nbs/50_evaluation.ipynb #76b3f622
 def _cell_html(cell):
     "Mean ± spread of seeds, the interval below."
     if cell['mean'] is None or not np.isfinite(cell['mean']):
@@ -552,7 +601,7 @@ def _heading(metric):
     about = ', '.join(t for t in (m.unit, right.get(m.direction, m.direction)) if t)
     return Span(metric, Br(), Small(about), title=m.meaning)
 
-
+# %% ../nbs/50_evaluation.ipynb #8109dbbc
 def _system_html(line):
     about = f'{line["role"]}, {line["clips"]} clips'
     if line['seeds'] > 1:
@@ -567,7 +616,7 @@ def _value_html(value):
 def _role(line):
     return line['role']
 
-
+# %% ../nbs/50_evaluation.ipynb #4190b8fb
 def table_html(
     table,  # what `summarize` gives
     sets=None,  # system -> {name of a set metric: value}
@@ -584,7 +633,7 @@ def table_html(
 
 # %% ../nbs/50_evaluation.ipynb #591e751f
 MAIN = ('psnr', 'cpbd', 'nlmd', 'mouth_corr', 'mouth_range', 'bilabial_closure', 'contrast')
-MAIN += ('psync', 'avconf')  # columns on the terminal
+MAIN += ('p_sync', 'avconf')  # columns on the terminal
 
 
 def text_table(
@@ -646,7 +695,7 @@ def _write_csv(path, columns, rows):
         writer.writeheader()
         writer.writerows(rows)
 
-
+# %% ../nbs/50_evaluation.ipynb #3f1dc9e7
 def _table_line(line, sets):
     "A line of the table with one number a column: NAME, NAME_low, NAME_high, NAME_seed_sd."
     out = dict(line) | sets.get(line['system'], {})
@@ -690,6 +739,24 @@ def report_html(
     )
 
 # %% ../nbs/50_evaluation.ipynb #60f84375
+def _write_tables(out, table, sets, flat, known):
+    "rows.csv and table.csv in the folder `out`."
+    parts = [f'{m}{s}' for m in known for s in ('', '_low', '_high', '_seed_sd')]
+    set_names = [m for m in METRICS if any(m in s for s in sets.values())]
+    head = ['system', 'role', 'clips', 'seeds', *parts, *set_names]
+    _write_csv(out / 'rows.csv', ['system', 'role', 'clip', 'seed', *known], flat)
+    _write_csv(out / 'table.csv', head, [_table_line(line, sets) for line in table])
+
+# %% ../nbs/50_evaluation.ipynb #50a6b997
+def write_text(
+    path,  # where it goes
+    text,  # of any length
+):
+    "A text file, whole or not at all."
+    with writing(path) as tmp:
+        tmp.write_text(text, encoding='utf-8')
+
+# %% ../nbs/50_evaluation.ipynb #13f93e5b
 def write_report(
     out,  # folder
     rows,  # `ClipMetrics` with numbers
@@ -704,16 +771,10 @@ def write_report(
     table = summarize(rows)
     flat = [r.flat() for r in rows]
     known = [m for m in METRICS if any(m in r.numbers for r in rows)]
-    parts = [f'{m}{s}' for m in known for s in ('', '_low', '_high', '_seed_sd')]
-    set_names = [m for m in METRICS if any(m in s for s in sets.values())]
-    _write_csv(out / 'rows.csv', ['system', 'role', 'clip', 'seed', *known], flat)
-    head = ['system', 'role', 'clips', 'seeds', *parts, *set_names]
-    _write_csv(out / 'table.csv', head, [_table_line(line, sets) for line in table])
+    _write_tables(out, table, sets, flat, known)
     about = dict(settings=settings or {}, notes=list(notes), table=table, sets=sets, rows=flat)
-    with writing(out / 'report.json') as tmp:
-        tmp.write_text(json.dumps(finite(about), indent=1), encoding='utf-8')
-    with writing(out / 'report.html') as tmp:
-        tmp.write_text(report_html(table, sets, strips or {}, notes), encoding='utf-8')
+    write_text(out / 'report.json', json.dumps(finite(about), indent=1))
+    write_text(out / 'report.html', report_html(table, sets, strips or {}, notes))
     return table
 
 # %% ../nbs/50_evaluation.ipynb #aaf6a50f
@@ -735,7 +796,7 @@ def find_systems(
         out[name] = sorted(path for _, path in find_videos(v))
     return out
 
-
+# %% ../nbs/50_evaluation.ipynb #89386dc9
 def match_name(
     path,  # a made video
     reals,  # names of the real ones
@@ -758,7 +819,7 @@ def seed_of(
     return (found[1], found[2]) if found else (name, '')
 
 # %% ../nbs/50_evaluation.ipynb #3fabe982
-VERSION = 5  # of what is stored; another number measures everything anew
+VERSION = 6  # of what is stored; another number measures everything anew
 _hashes = {}
 
 
@@ -774,8 +835,11 @@ def file_hash(
         _hashes[key] = sha256(path)
     return _hashes[key]
 
-
-def _key(*parts):
+# %% ../nbs/50_evaluation.ipynb #de65ceac
+def stored_key(
+    *parts,  # what tells a result from others
+) -> str:
+    "Name of a stored result."
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -784,7 +848,7 @@ def _key(*parts):
 def fingerprint(self: Tools) -> list:
     "All that changes results: sizes, hashes of the weights, and which face finder there is."
     landmarker = find_face_model(self.face_model) if find_spec('mediapipe') else None
-    files = (landmarker, self.inception, self.syncnet, self.expert, self.arcface)
+    files = (landmarker, self.inception, self.syncnet, self.expert, self.identity)
     return [VERSION, self.size, self.seconds, *map(file_hash, files)]
 
 # %% ../nbs/50_evaluation.ipynb #524c23c3
@@ -804,16 +868,15 @@ def save(
     with writing(path) as tmp, open(tmp, 'wb') as f:
         np.savez(f, **arrays, about=json.dumps(about))
 
-
+# %% ../nbs/50_evaluation.ipynb #c5e7a12b
 @patch(cls_method=True)
 def load(
     cls: MeasuredClip,
     path,  # .npz that `save` wrote
 ) -> MeasuredClip:
     "Read a clip."
-    with np.load(path) as z:
-        arrays = {k: z[k] for k in z.files if k != 'about'}
-        about = json.loads(str(z['about']))
+    arrays = read_arrays(path, ['about'])
+    about = json.loads(str(arrays.pop('about')))
     if about['timeline'] is not None:
         about['timeline'] = PhonemeTimeline.from_json(about['timeline'])
     return cls(**arrays, **about)
@@ -840,8 +903,11 @@ def listen(
     self.labels = timeline.labels(len(self))
     self.spoken = spoken_mask(timeline, len(self))
 
-
-def _timeline_of(path, wav):
+# %% ../nbs/50_evaluation.ipynb #8cc2b76c
+def timeline_of(
+    path,  # of the video
+    wav,  # its sound (n,), 16 kHz
+):
     "Phonemes by the transcript beside a video, else recognised; None where nobody can tell."
     for transcript in (find_transcript(path), None):
         try:
@@ -849,7 +915,7 @@ def _timeline_of(path, wav):
         except TalkfaceError:
             continue
 
-
+# %% ../nbs/50_evaluation.ipynb #c68d470b
 def _unmeasured(error, frames=None):
     "A clip that says why there are no numbers."
     frames = np.zeros((0, 1, 1, 3), np.uint8) if frames is None else frames
@@ -861,19 +927,19 @@ def _inception_features(clip, tools):
     net = _network(tools, 'inception')
     return None if net is None else networks.inception_features(net, clip.frames[::5])
 
-
+# %% ../nbs/50_evaluation.ipynb #022893a3
 def _measured_file(job):
     "What is in a video file."
     video = read_clip(job.path, max_seconds=job.tools.seconds)
     clip = measure(video.frames, video.wav, job.tools, job.box)
-    timeline = _timeline_of(job.path, video.wav) if job.real and video.wav is not None else None
+    timeline = timeline_of(job.path, video.wav) if job.real and video.wav is not None else None
     if timeline is not None:
         clip.listen(timeline)
     clip.scores = no_reference_metrics(clip, job.tools, clip.spoken, video.frames)
     clip.features = _inception_features(clip, job.tools)
     return clip
 
-
+# %% ../nbs/50_evaluation.ipynb #977c3453
 def run_video_job(
     job,  # `VideoJob`
 ):
@@ -929,7 +995,7 @@ def corpus_face(
     clip.picture = first.shape[:2]
     return clip
 
-
+# %% ../nbs/50_evaluation.ipynb #f87f166e
 def corpus_clip(
     c,  # `CorpusClip` with speech
 ) -> MeasuredClip:
@@ -955,8 +1021,12 @@ def _frames_of(job, clip):
     other = _real_clip(job.other) if job.way == OTHER_SOUND else None
     return render_way(load_animator(job.weights, job.device, job.driver), clip, job.way, other)
 
-
-def _measured_frames(frames, clip, tools):
+# %% ../nbs/50_evaluation.ipynb #df027e89
+def measured_frames(
+    frames,  # made frames (T,S,S,3), the real one's square
+    clip,  # real `MeasuredClip`
+    tools,  # size and networks
+) -> MeasuredClip:
     "Made frames as a clip, with the real one's sound and words."
     side = frames.shape[1]
     try:
@@ -979,7 +1049,7 @@ def run_render_job(
     with VideoWriter(job.video, frames.shape[1:3], 25, clip.wav) as writer:
         for frame in frames:
             writer.write(frame)
-    _measured_frames(frames, clip, job.tools).save(job.result)
+    measured_frames(frames, clip, job.tools).save(job.result)
 
 # %% ../nbs/50_evaluation.ipynb #f366637a
 def run_jobs(
@@ -1023,9 +1093,9 @@ def cached(
     "Where a measured video file is kept, for all evaluations."
     folder = cache_dir() / 'evaluate'
     folder.mkdir(exist_ok=True)
-    return str(folder / f'{_key(self.fingerprint, *parts)}.npz')
+    return str(folder / f'{stored_key(self.fingerprint, *parts)}.npz')
 
-
+# %% ../nbs/50_evaluation.ipynb #fc5e891b
 @patch
 def add(
     self: Evaluation,
@@ -1042,15 +1112,26 @@ def add(
 
 # %% ../nbs/50_evaluation.ipynb #14b5d620
 @patch
+def real_files(
+    self: Evaluation,
+    against,  # folder or file of real videos
+) -> dict:
+    "Name -> file of the real videos."
+    found = [p for paths in find_systems(against).values() for p in paths]
+    files = {p.stem: p for p in found}
+    if len(files) < len(found):
+        self.notes.append('Several real videos have the same name; the last of each was taken.')
+    self.settings['real videos'] = list(files)
+    return files
+
+# %% ../nbs/50_evaluation.ipynb #fa8f2c77
+@patch
 def collect_real(
     self: Evaluation,
     against,  # folder or file of real videos
 ):
     "Measure the real videos and what is said in them."
-    found = [p for paths in find_systems(against).values() for p in paths]
-    files = {p.stem: p for p in found}
-    if len(files) < len(found):
-        self.notes.append('Several real videos have the same name; the last of each was taken.')
+    files = self.real_files(against)
     stored = {n: self.cached('real, words', file_hash(p)) for n, p in files.items()}
     jobs = [VideoJob(str(p), stored[n], self.tools, real=True) for n, p in files.items()]
     run_jobs(run_video_job, jobs, self.jobs, 'real videos')
@@ -1061,7 +1142,6 @@ def collect_real(
             continue
         self.reals[name] = clip
         self.sources[name] = file_hash(path), stored[name]
-    self.settings['real videos'] = list(files)
 
 # %% ../nbs/50_evaluation.ipynb #291ca1f1
 def _same_picture(path, picture):
@@ -1071,7 +1151,7 @@ def _same_picture(path, picture):
     except (TalkfaceError, StopIteration):
         return False  # told when it is measured
 
-
+# %% ../nbs/50_evaluation.ipynb #a4335c76
 @patch
 def video_job(
     self: Evaluation,
@@ -1105,6 +1185,18 @@ def match_videos(
 
 # %% ../nbs/50_evaluation.ipynb #3d2b038a
 @patch
+def measure_videos(
+    self: Evaluation,
+    rows,  # video file -> its row
+):
+    "Measure made videos and take them into the table."
+    jobs = [self.video_job(path, row.clip) for path, row in rows.items()]
+    run_jobs(run_video_job, jobs, self.jobs, 'videos')
+    for job, row in zip(jobs, rows.values()):
+        self.add(row, job.result, job.box is not None)
+
+# %% ../nbs/50_evaluation.ipynb #8b679cf3
+@patch
 def collect(
     self: Evaluation,
     videos,  # folders (each a system) and files
@@ -1122,17 +1214,11 @@ def collect(
             f'none of the {count} videos has the name of a real video in {against}; name a made '
             'video like its real one (bob.mp4, bob_seed1.mp4)'
         )
-    jobs = [self.video_job(path, row.clip) for path, row in rows.items()]
-    run_jobs(run_video_job, jobs, self.jobs, 'videos')
-    for job, row in zip(jobs, rows.values()):
-        self.add(row, job.result, job.box is not None)
+    self.measure_videos(rows)
 
 # %% ../nbs/50_evaluation.ipynb #b7f1df0b
-def _wanted(corpus, clips):
-    "Ids of a corpus's clips with speech that a list names by id, by its last part or by speaker."
-    whole = Corpus(corpus).speech()
-    if clips is None:
-        return [c.id for c in whole]
+def _listed_names(clips):
+    "The names in a list of clips, or in the text file of one."
     if isinstance(clips, (str, Path)):
         try:
             clips = Path(clips).read_text(encoding='utf-8').splitlines()
@@ -1140,7 +1226,15 @@ def _wanted(corpus, clips):
             raise TalkfaceError(
                 f'there is no list of clips {clips}; give a text file with a clip on each line'
             ) from e
-    names = {c.strip() for c in clips} - {''}
+    return {c.strip() for c in clips} - {''}
+
+# %% ../nbs/50_evaluation.ipynb #c4593391
+def _wanted(corpus, clips):
+    "Ids of a corpus's clips with speech that a list names by id, by its last part or by speaker."
+    whole = Corpus(corpus).speech()
+    if clips is None:
+        return [c.id for c in whole]
+    names = _listed_names(clips)
     found = [c.id for c in whole if names & {c.id, c.id.split('__', 1)[-1], c.speaker}]
     if not found:
         like = whole[0].id if len(whole) else 'nothing'
@@ -1160,11 +1254,11 @@ def corpus_job(
     "The job that measures a clip of a corpus as it is."
     stamp, source = self.sources[name]
     row = ClipMetrics('real video', 'ceiling', name)
-    result = self.out / 'work' / f'{_key(self.fingerprint, stamp)}.npz'
+    result = self.out / 'work' / f'{stored_key(self.fingerprint, stamp)}.npz'
     video = self.out / 'videos' / 'real video' / f'{name}.mp4'
     return RenderJob(row, source, str(result), str(video), self.tools)
 
-
+# %% ../nbs/50_evaluation.ipynb #d8c63205
 def _remeasured(clip, again, tools):
     "A corpus's clip as the evaluation's detector sees it; as the corpus has it where it fails."
     clip = clip.resized(tools.size)
@@ -1175,13 +1269,13 @@ def _remeasured(clip, again, tools):
 
 # %% ../nbs/50_evaluation.ipynb #23066b4a
 @patch
-def collect_corpus(
+def find_clips(
     self: Evaluation,
     corpus,  # folder that `talkface prepare` made
-    clips=None,  # file or list of clip ids (or their last part, or speakers); None: all with speech
+    clips=None,  # see `collect_corpus`
     limit=None,  # the first clips only
-):
-    "Take a corpus's clips with speech for the real ones."
+) -> list:
+    "Names of the clips to take; notes where they are."
     names = _wanted(corpus, clips)[:limit]
     if len(names) < 2:
         raise TalkfaceError(
@@ -1192,8 +1286,21 @@ def collect_corpus(
     for name in names:
         hashes = [v[1] for v in whole[name].meta.get('files', {}).values()]
         self.sources[name] = [name, hashes], (str(corpus), name)
+    return names
+
+# %% ../nbs/50_evaluation.ipynb #22ebd75e
+@patch
+def collect_corpus(
+    self: Evaluation,
+    corpus,  # folder that `talkface prepare` made
+    clips=None,  # file or list of clip ids (or their last part, or speakers); None: all with speech
+    limit=None,  # the first clips only
+):
+    "Take a corpus's clips with speech for the real ones."
+    names = self.find_clips(corpus, clips, limit)
     jobs = [self.corpus_job(corpus, name) for name in names]
     run_jobs(run_render_job, jobs, self.jobs, 'real clips')
+    whole = Corpus(corpus)
     for name, job in zip(names, jobs):
         again = MeasuredClip.load(job.result)
         if again.error:
@@ -1212,7 +1319,7 @@ class Weights:
     seed: str = ''
     driver: str = None  # name of the system that drives; None: AVCT
 
-
+# %% ../nbs/50_evaluation.ipynb #249ca72c
 def name_weights(
     weights,  # files, names or runs
     drivers=(None,),  # names of systems, each with all weights
@@ -1243,7 +1350,7 @@ def renderer_hash(
             total.update(name.encode() + tensor.numpy().tobytes())
     return total.hexdigest()
 
-
+# %% ../nbs/50_evaluation.ipynb #57711833
 def _lenders(reals, names):
     "Clip -> the clip that lends its sound: the next of the same speaker, else the next."
     out = {}
@@ -1255,6 +1362,21 @@ def _lenders(reals, names):
 
 # %% ../nbs/50_evaluation.ipynb #c57226af
 @patch
+def stamp(
+    self: Evaluation,
+    weights,  # `Weights`
+    way,  # a key of `WAYS`
+    clip,  # name of the real clip
+    other,  # name of the clip that lends its sound
+) -> list:
+    "All that decides what a made clip looks like and measures."
+    parts = [self.fingerprint, file_hash(weights.path), way, self.sources[clip][0]]
+    if way == OTHER_SOUND:
+        parts.append(self.sources[other][0])
+    return parts if weights.driver is None else [*parts, weights.driver]
+
+# %% ../nbs/50_evaluation.ipynb #60e91585
+@patch
 def render_job(
     self: Evaluation,
     weights,  # `Weights`
@@ -1263,26 +1385,24 @@ def render_job(
     other,  # name of the clip that lends its sound
 ) -> RenderJob:
     "The job that makes a real clip again in one way."
-    stamp, source = self.sources[clip]
-    parts = [self.fingerprint, file_hash(weights.path), way, stamp]
-    if way == OTHER_SOUND:
-        parts.append(self.sources[other][0])
-    if weights.driver is not None:
-        parts.append(weights.driver)
-    return RenderJob(
-        ClipMetrics(weights.system + way, WAYS[way], clip, weights.seed),
-        source,
-        str(self.out / 'work' / f'{_key(*parts)}.npz'),
-        str(self.out / 'videos' / f'{weights.name}{way}' / f'{clip}.mp4'),
-        self.tools,
-        str(weights.path),
-        weights.driver,
-        way,
-        self.sources[other][1],
-        self.device,
-    )
+    row = ClipMetrics(weights.system + way, WAYS[way], clip, weights.seed)
+    result = self.out / 'work' / f'{stored_key(*self.stamp(weights, way, clip, other))}.npz'
+    video = self.out / 'videos' / f'{weights.name}{way}' / f'{clip}.mp4'
+    files = self.sources[clip][1], str(result), str(video)
+    job = RenderJob(row, *files, self.tools, str(weights.path), weights.driver)
+    return replace(job, way=way, other=self.sources[other][1], device=self.device)
 
 # %% ../nbs/50_evaluation.ipynb #f2d3de89
+def _ways_of(weights, ways):
+    "(weights, way) pairs; ceilings and floors that are the same come once."
+    seen = set()
+    for w, way in [(w, way) for w in weights for way in ways]:
+        shared = {DRIVEN: renderer_hash(w.path), OTHER_SOUND: w.system}.get(way)
+        if shared is None or shared not in seen:
+            seen.add(shared)
+            yield w, way
+
+# %% ../nbs/50_evaluation.ipynb #a4391196
 @patch
 def render_jobs(
     self: Evaluation,
@@ -1290,22 +1410,29 @@ def render_jobs(
     names,  # real clips to make again
     ways=tuple(WAYS),  # how
 ) -> list:
-    "Jobs for all weights, ways and clips; ceilings and floors that are the same come once."
+    "Jobs for all weights, ways and clips."
     lenders = _lenders(self.reals, names)
     jobs = []
-    seen = set()
-    for w, way in [(w, way) for w in weights for way in ways]:
-        shared = {DRIVEN: renderer_hash(w.path), OTHER_SOUND: w.system}.get(way)
-        if shared in seen:
-            continue
-        if shared is not None:
-            seen.add(shared)
+    for w, way in _ways_of(weights, ways):
         for clip in names:
             if way != OTHER_SOUND or lenders[clip] != clip:
                 jobs.append(self.render_job(w, way, clip, lenders[clip]))
     return jobs
 
 # %% ../nbs/50_evaluation.ipynb #a2deae4c
+@patch
+def renderable(self: Evaluation) -> list:
+    "Names of the real clips that can be made again; notes how many cannot."
+    names = [n for n, c in self.reals.items() if c.pose is not None and c.timeline is not None]
+    asked = len(self.settings.get('real videos', names))
+    if len(names) < asked:
+        self.notes.append(
+            f'{asked - len(names)} of the real videos were not made again with the weights: '
+            'that needs head poses (landmarks) and a sound with words.'
+        )
+    return names
+
+# %% ../nbs/50_evaluation.ipynb #c3def09a
 @patch
 def render_missing(
     self: Evaluation,
@@ -1314,31 +1441,28 @@ def render_missing(
     drivers=(None,),  # names of systems; None: AVCT
 ):
     "Make the real clips again with our weights and measure them."
-    names = [n for n, c in self.reals.items() if c.pose is not None and c.timeline is not None]
-    asked = len(self.settings.get('real videos', names))
-    if len(names) < asked:
-        self.notes.append(
-            f'{asked - len(names)} of the real videos were not made again with the weights: '
-            'that needs head poses (landmarks) and a sound with words.'
-        )
     named = name_weights(weights, drivers, self.settings.get('videos', ()))
-    jobs = self.render_jobs(named, names, ways)
+    jobs = self.render_jobs(named, self.renderable(), ways)
     run_jobs(run_render_job, jobs, self.jobs, 'render')
     for job in jobs:
         self.add(job.row, job.result)
     self.settings['weights'] = {w.name: file_hash(w.path) for w in named}
 
 # %% ../nbs/50_evaluation.ipynb #92dc1b8a
-def _csim(clip, real, tools):
-    "Likeness to the real clip's first face; {} without a network or landmarks."
-    backend = _network(tools, 'arcface')
-    if backend is None or clip.points is None or real.points is None:
+def likeness(
+    clip,  # `MeasuredClip`
+    portrait,  # `MeasuredClip` whose first frame is the portrait
+    tools,  # with a network for identity, or without
+) -> dict:
+    "dict(csim) of a clip; {} without a network or landmarks."
+    backend = _network(tools, 'identity')
+    if backend is None or clip.points is None or portrait.points is None:
         return {}
-    frames = clip.frames[::5]
-    found = networks.identity(frames, clip.points[::5], real.frames[0], real.points[0], backend)
+    face = portrait.frames[0], portrait.points[0]
+    found = networks.identity(clip.frames[::5], clip.points[::5], face, backend)
     return dict(csim=found['value'])
 
-
+# %% ../nbs/50_evaluation.ipynb #5d0c605e
 @patch
 def score_row(
     self: Evaluation,
@@ -1350,7 +1474,7 @@ def score_row(
     row.numbers = row.measured.scores or no_reference_metrics(row.measured, self.tools, spoken)
     if real is not None:
         paired = paired_metrics(row.measured, real)
-        row.numbers = row.numbers | paired | _csim(row.measured, real, self.tools)
+        row.numbers = row.numbers | paired | likeness(row.measured, real, self.tools)
 
 # %% ../nbs/50_evaluation.ipynb #58571657
 @patch
@@ -1373,21 +1497,26 @@ def _set_distance(a, b, name):
         warnings.simplefilter('ignore')  # few pictures; the report says how many
         return round(M.frechet(np.concatenate(a), np.concatenate(b), name)['value'], 4)
 
-
+# %% ../nbs/50_evaluation.ipynb #1762d25f
 @np.errstate(divide='ignore', invalid='ignore')
+def _mesh_distance(clips, reals):
+    "fd-mesh of clips with landmarks."
+    template = M.face_template(np.concatenate([r.points for r in reals]))
+    real, mine = (
+        [M.mesh_vectors(c.points, c.pose, template) for c in group] for group in (reals, clips)
+    )
+    return _set_distance(real, mine, 'fd-mesh')
+
+# %% ../nbs/50_evaluation.ipynb #3eca1b92
 def set_metrics(
     clips,  # `MeasuredClip`s of one system
     reals,  # `MeasuredClip`s of the real videos
 ) -> dict:
     "fd-mesh and FID of a system, as far as there are landmarks and features."
     out = {}
-    known = [r for r in reals if r.points is not None]
-    made = [c for c in clips if c.points is not None]
+    known, made = ([c for c in group if c.points is not None] for group in (reals, clips))
     if known and made:
-        template = M.face_template(np.concatenate([r.points for r in known]))
-        real = [M.mesh_vectors(r.points, r.pose, template) for r in known]
-        mine = [M.mesh_vectors(c.points, c.pose, template) for c in made]
-        out['fd-mesh'] = _set_distance(real, mine, 'fd-mesh')
+        out['fd-mesh'] = _mesh_distance(made, known)
     if clips and all(c.features is not None for c in (*clips, *reals)):
         name = 'fid-inception2048'
         out[name] = _set_distance([r.features for r in reals], [c.features for c in clips], name)
@@ -1401,7 +1530,7 @@ def _moments(real):
         frames = np.flatnonzero(real.spoken)
     return frames[np.linspace(0, len(frames) - 1, 8).astype(int)]
 
-
+# %% ../nbs/50_evaluation.ipynb #eed70e8b
 @patch
 def strips(
     self: Evaluation,
@@ -1435,7 +1564,15 @@ def report(self: Evaluation) -> list:
 def _listed(x):
     return [x] if isinstance(x, (str, Path)) or x is None else list(x)
 
+# %% ../nbs/50_evaluation.ipynb #a77c6d39
+@patch
+def check(self: Evaluation):
+    "TalkfaceError where there is no video of any system."
+    if not any(r.role == 'system' for r in self.rows):
+        first = self.notes[0] if self.notes else 'none'
+        raise TalkfaceError(f'no video could be measured; the first trouble: {first}')
 
+# %% ../nbs/50_evaluation.ipynb #68923f4f
 def evaluate(
     videos,  # folders (each a system) and files
     against=None,  # folder or file of the real videos
@@ -1451,9 +1588,7 @@ def evaluate(
     e.collect(videos, against)
     if weights:
         e.render_missing(_listed(weights), drivers=drivers)
-    if not any(r.role == 'system' for r in e.rows):
-        first = e.notes[0] if e.notes else 'none'
-        raise TalkfaceError(f'no video could be measured; the first trouble: {first}')
+    e.check()
     e.score()
     return e.report()
 
@@ -1492,11 +1627,12 @@ def _add_inputs(p):
     p.add_argument('--against', metavar='REAL', help='real videos, matched by file name')
     p.add_argument('--clips', metavar='LIST', help='text file with the clips (or speakers) to take')
     p.add_argument('--limit', type=int, metavar='N', help='the first N clips only')
-    p.add_argument('--seconds', type=float, metavar='S', help='measure no more of each video')
 
 # %% ../nbs/50_evaluation.ipynb #4f49e2cd
-def _add_rendering(p):
-    "What is rendered."
+def add_rendering_args(
+    p,  # an `ArgumentParser`
+):
+    "The arguments that say what is rendered."
     p.add_argument(
         '--weights',
         action='append',
@@ -1519,9 +1655,19 @@ _FILES = {
     'inception': "FID's pt_inception-2015-12-05-6726825d.pth",
     'syncnet': 'official syncnet_v2.model',
     'expert': 'a sync expert: a file (ours, or lipsync_expert.pth), or talkface-compact',
-    'arcface': 'a recognition network (.onnx)',
+    'identity': 'a recognition network (.onnx, or a MobileFaceNet of torch)',
     'face-model': "MediaPipe's face_landmarker.task",
 }
+
+
+def add_tool_args(
+    p,  # an `ArgumentParser`
+    names=tuple(_FILES),  # files that may be given
+):
+    "The arguments that `tools_of` reads, all but the size."
+    p.add_argument('--seconds', type=float, metavar='S', help='measure no more of each video')
+    for name in names:
+        p.add_argument(f'--{name}', metavar='FILE', help=_FILES[name])
 
 # %% ../nbs/50_evaluation.ipynb #c915252c
 def add_evaluate_args(
@@ -1532,32 +1678,30 @@ def add_evaluate_args(
         'evaluate',
         help='measure how good talking faces are',
         description="Measure videos of any systems beside real ones, or our weights on a corpus's "
-        'clips; one table with floors, ceilings and spread.',
+        'clips; one table with floors, ceilings and spread. For people who were not trained on '
+        'there is `talkface strangers`.',
     )
     _add_inputs(p)
-    _add_rendering(p)
+    add_rendering_args(p)
     p.add_argument('--out', default='report', metavar='REPORT', help='folder of the report')
     p.add_argument('--size', type=int, default=128, metavar='N', help='side of the squares, px')
-    for name, what in _FILES.items():
-        p.add_argument(f'--{name}', metavar='FILE', help=what)
+    add_tool_args(p)
     p.add_argument('--jobs', type=int, metavar='N', help='processes; default: one for each core')
     p.set_defaults(run=run_evaluate)
     return p
 
 # %% ../nbs/50_evaluation.ipynb #83ba8b46
-def _tools_of(args):
+def tools_of(
+    args,  # parsed by `add_tool_args`
+) -> Tools:
     "`Tools` of the command line; TalkfaceError for a file that is not there or a silly size."
     if args.expert and not Path(args.expert).suffix and not Path(args.expert).exists():
         args.expert = str(weights_path(args.expert))
-    for name in MISSING:
-        path = getattr(args, name)
+    networks = {name: getattr(args, name, None) for name in MISSING}
+    for name, path in networks.items():
         if path and not Path(path).is_file():
             raise TalkfaceError(f'there is no file {path} for --{name}; check the name')
-    if not 32 <= args.size <= 1024:
-        raise TalkfaceError(f'a size of {args.size} is not sensible; give 32 to 1024 pixels')
-    if Path(args.out).is_file():
-        raise TalkfaceError(f'{args.out} is a file; give a folder for the report')
-    networks = {name: getattr(args, name) for name in MISSING}
+    bounded(crop=args.size)
     return Tools(args.size, args.face_model, seconds=args.seconds, **networks)
 
 # %% ../nbs/50_evaluation.ipynb #d031e3fb
@@ -1594,28 +1738,28 @@ def _corpus_of(args, runs, videos):
     return videos[0], args.clips
 
 # %% ../nbs/50_evaluation.ipynb #925cd7b4
-def run_evaluate(
-    args,  # parsed by `add_evaluate_args`
-):
-    "Evaluate as the command line says; prints the main columns and where the report is."
-    tools = _tools_of(args)
+def _evaluated(args):
+    "The table that the arguments ask for."
+    common = dict(out=args.out, tools=tools_of(args), jobs=args.jobs, device=args.device)
+    common['drivers'] = args.system or [None]
     runs = [v for v in args.videos if Path(v, 'run.json').is_file()]
     videos = [v for v in args.videos if v not in runs]
     weights = [*runs, *args.weights]
-    drivers = args.system or [None]
     if not videos and not weights:
         raise TalkfaceError(
             'there is nothing to measure; give folders of videos, or --weights FILE'
         )
-    common = dict(out=args.out, tools=tools, jobs=args.jobs, device=args.device, drivers=drivers)
-    if weights and not args.against:
-        corpus, clips = _corpus_of(args, runs, videos)
-        table = evaluate_weights(weights, corpus, clips, limit=args.limit, **common)
-    else:
-        table = evaluate(videos, args.against, weights=weights, **common)
-    print(text_table(table))
-    print(Path(args.out).absolute() / 'report.html')
+    if args.against or not weights:
+        return evaluate(videos, args.against, weights=weights, **common)
+    corpus, clips = _corpus_of(args, runs, videos)
+    return evaluate_weights(weights, corpus, clips, limit=args.limit, **common)
 
-# %% ../nbs/50_evaluation.ipynb #6a0c190a
-interval = bootstrap_interval  # earlier names, for pages that still use them
-_finite = finite
+# %% ../nbs/50_evaluation.ipynb #920841d2
+def run_evaluate(
+    args,  # parsed by `add_evaluate_args`
+):
+    "Evaluate as the command line says; prints the main columns and where the report is."
+    if Path(args.out).is_file():
+        raise TalkfaceError(f'{args.out} is a file; give a folder for the report')
+    print(text_table(_evaluated(args)))
+    print(Path(args.out).absolute() / 'report.html')

@@ -36,7 +36,7 @@ class Item(NamedTuple):
     set: str  # name of the picture and voice
     system: str  # who made the video
 
-
+# %% ../nbs/52_user_study.ipynb #876cb4e6
 def rater_rng(
     rater,  # any name
     seed=0,  # of the study
@@ -140,7 +140,7 @@ def _parsed(row):
     marks = {q: int(row[q]) for q in QUESTIONS}
     return {**row, **marks, 'seconds': float(row['seconds'])}
 
-
+# %% ../nbs/52_user_study.ipynb #b1f9a1d9
 @patch
 def read(self: Study) -> list:
     "All answers: dicts of rater, set, system, a mark for each question, seconds."
@@ -226,9 +226,9 @@ def _mark_buttons(self: Form):
     from ipywidgets import ToggleButtons
 
     options = [('1 worst', 1), ('2', 2), ('3', 3), ('4', 4), ('5 best', 5)]
-    return ToggleButtons(options=options, value=None, style={'button_width': '64px'})
+    return ToggleButtons(options=options, value=None, style={'button_width': '84px'})
 
-
+# %% ../nbs/52_user_study.ipynb #b098cdb4
 @patch
 def _parts(self: Form):
     from ipywidgets import HTML
@@ -244,7 +244,7 @@ def ready(self: Form) -> bool:
     "Whether all marks of the present video are given."
     return bool(self.items) and all(m.value is not None for m in self.marks.values())
 
-
+# %% ../nbs/52_user_study.ipynb #bb1170a8
 @patch
 def _connect(self: Form):
     def marked(change):
@@ -254,7 +254,7 @@ def _connect(self: Form):
         buttons.observe(marked, 'value')
     self.next.on_click(lambda button: self._press())
 
-
+# %% ../nbs/52_user_study.ipynb #e4f5705f
 @patch
 def _press(self: Form):
     self.error.value = ''
