@@ -1,6 +1,12 @@
-"Run every test: the cells of every page, each page in a process of its own, then the tests that cannot live in a page. Any argument goes to pytest."
+"""Run every test: the cells of every page, each page in a process of its own, then pytest.
 
-import os, subprocess, sys, time
+Any argument goes to pytest.
+"""
+
+import os
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,7 +15,7 @@ env = {'OMP_NUM_THREADS': '1', 'MPLBACKEND': 'agg', **os.environ}
 
 
 def run_page(page):
-    "Run one page; print its name, its time and, when it fails, what it said. A page must not lean on what another left behind."
+    "Run one page in a process of its own; print its name, its time and how it failed."
     t = time.time()
     p = subprocess.run(
         [Path(sys.executable).parent / 'nbdev_test', '--path', page, '--n_workers', '0'],

@@ -1,4 +1,4 @@
-"Structure of the project: imports run downhill and are light, pages are whole, nothing of one machine is written in."
+"Structure: imports run downhill and are light, pages are whole, nothing of one machine is in them."
 
 import ast
 import json
@@ -39,7 +39,7 @@ def source(cell):
 
 
 def own_imports(name):
-    "`(module, names)` of every import from this package, at the top of a module and inside functions."
+    "`(module, names)` of every import from this package, inside functions too."
     tree = ast.parse((PACKAGE / f'{name}.py').read_text(encoding='utf-8'))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
@@ -76,9 +76,9 @@ def test_private_names_stay_in_their_module(name):
     assert not private, f'{name} imports {private}'
 
 
-def test_page_numbers_are_unique():
-    numbers = [p.stem.split('_')[0] for p in PAGES]
-    assert len(set(numbers)) == len(numbers)
+def test_modules_are_unique():
+    modules = [p.stem.split('_', 1)[1] for p in PAGES]
+    assert len(set(modules)) == len(modules)
 
 
 def test_imports_are_light():
@@ -97,7 +97,7 @@ def test_core_and_media_start_without_torch():
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.stem)
 def test_page_begins_with_title_and_subtitle_only(page):
-    # nbdev takes the first cell for the head of the site's page: what else stood in it would be lost
+    # nbdev takes the first cell for the head of the site's page: other text in it would be lost
     first = json.loads(page.read_text(encoding='utf-8'))['cells'][0]
     assert first['cell_type'] == 'markdown'
     assert re.fullmatch(r'# .+\n+> .+\n*', source(first)), source(first)[:300]

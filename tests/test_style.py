@@ -1,4 +1,6 @@
-"""Style of the pages: one statement a line, short lines, short cells, a docment on every public parameter.
+"""Style of the pages: one statement a line, short lines, short cells, docments.
+
+The lines of a cell are all that hold code, signatures too; blank and comment lines are free.
 
 `python tests/test_style.py nbs/20_fomm.ipynb ...` prints what one page breaks.
 """
@@ -16,6 +18,11 @@ PAGES = sorted(ROOT.glob('nbs/**/*.ipynb'))
 MOST_COLUMNS = 100
 MOST_LINES = 20
 CONFIG = ROOT / 'tests' / 'ruff.toml'
+# pages with longer cells, whose signatures are not counted as yet: the set can only shrink
+# fmt: off
+PENDING = {
+}
+# fmt: on
 
 
 def code_cells(page):
@@ -23,15 +30,22 @@ def code_cells(page):
     cells = json.loads(Path(page).read_text(encoding='utf-8'))['cells']
     for i, cell in enumerate(cells):
         source = ''.join(cell['source'])
-        if cell['cell_type'] == 'code' and not source.lstrip().startswith(('%%', '!')):
+        magic = source.lstrip().startswith(('%%', '!'))
+        if cell['cell_type'] == 'code' and (not magic or source.startswith('%%needs')):
             lines = [
                 'pass' if line.startswith(('%', '!')) else line for line in source.splitlines()
             ]
             yield i, '\n'.join(lines)
 
 
+def lines_of_code(source):
+    "Numbers of the lines that are neither blank nor a comment."
+    lines = enumerate(source.splitlines(), 1)
+    return {n for n, line in lines if line.strip() and not line.strip().startswith('#')}
+
+
 def signature_lines(tree):
-    "Numbers of the lines that hold the signature of a function: one parameter a line costs nothing."
+    "Numbers of the lines that hold the signature of a function."
     out = set()
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -65,7 +79,7 @@ def without_docment(function, lines):
 
 
 def after(parameter, lines, function):
-    "The rest of a parameter's line and, where its default goes on below, the lines up to the next parameter."
+    "The rest of a parameter's line and, where its default goes on, the lines up to the next."
     starts = [
         p.lineno
         for p in [*function.args.args, *function.args.kwonlyargs]
@@ -75,8 +89,8 @@ def after(parameter, lines, function):
     return '\n'.join(lines[parameter.lineno - 1 : max(end, parameter.lineno)])
 
 
-def faults(page):
-    "Sentences that say what a page breaks."
+def faults(page, signatures=True):
+    "Sentences that say what a page breaks; lines of signatures count in a cell, or not."
     out = []
     for i, source in code_cells(page):
         lines = source.splitlines()
@@ -85,14 +99,9 @@ def faults(page):
         except SyntaxError as e:
             out.append(f'cell {i}: {e}')
             continue
-        head = signature_lines(tree)
-        kept = [
-            n
-            for n, line in enumerate(lines, 1)
-            if line.strip() and not line.startswith('#|') and n not in head
-        ]
-        if len(kept) > MOST_LINES:
-            out.append(f'cell {i}: {len(kept)} lines; {MOST_LINES} at most')
+        count = len(lines_of_code(source) - (set() if signatures else signature_lines(tree)))
+        if count > MOST_LINES:
+            out.append(f'cell {i}: {count} lines; {MOST_LINES} at most')
         for n, line in enumerate(lines, 1):
             if len(line) > MOST_COLUMNS:
                 out.append(f'cell {i}, line {n}: {len(line)} columns; {MOST_COLUMNS} at most')
@@ -128,7 +137,14 @@ def ruff(pages):
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda p: p.stem)
 def test_page_keeps_the_style(page):
-    assert not faults(page), '\n'.join(faults(page))
+    found = faults(page, page.stem not in PENDING)
+    assert not found, '\n'.join(found)
+
+
+@pytest.mark.parametrize('name', sorted(PENDING))
+def test_pending_page_is_over(name):
+    page = ROOT / 'nbs' / f'{name}.ipynb'
+    assert page.is_file() and faults(page), f'{name} keeps the style: take it out of PENDING'
 
 
 def test_ruff():

@@ -1,4 +1,4 @@
-"A talkface of toy size with random weights, sounds and phoneme files; the toy speaker is `talkface.toy`."
+"A talkface of toy size: random weights, sounds, phoneme files (the speaker is `talkface.toy`)."
 
 import wave
 from pathlib import Path

@@ -3,6 +3,7 @@
 python tools/make_site.py OUT      builds the site in the folder OUT; open OUT/index.html
 """
 
+import ast
 import base64
 import json
 import os
@@ -71,6 +72,21 @@ def sidebar_yml():
 # ---- from a processed notebook to Markdown
 
 
+def allow_generated_functions():
+    "Let nbdev describe an `__init__` that a dataclass made: it has a signature and no source."
+    from fastcore import docments
+
+    plain = docments.get_source
+
+    def get_source(function):
+        try:
+            return plain(function)
+        except OSError:
+            return None
+
+    docments.get_source = get_source
+
+
 def process(
     force=True,  # process pages that did not change as well
 ):
@@ -81,9 +97,10 @@ def process(
     from nbdev.quarto import refresh_quarto_yml
     from nbdev.serve import proc_nbs
 
+    allow_generated_functions()
     refresh_quarto_yml()
     nbdev.doclinks._build_modidx()
-    proc_nbs(get_config().nbs_path, n_workers=2, force=force)
+    proc_nbs(get_config().nbs_path, n_workers=0, force=force)  # here, where the change above is
 
 
 @dataclass
@@ -132,6 +149,55 @@ def code_markdown(cell, stem, out):
     return parts
 
 
+def defined(source):
+    "Names that a cell defines: functions, classes, variables."
+    out = []
+    for n in ast.parse(source).body:
+        if isinstance(n, (ast.FunctionDef, ast.ClassDef)):
+            out.append(n.name)
+        elif isinstance(n, ast.Assign):
+            out += [t.id for t in n.targets if isinstance(t, ast.Name)]
+    return out
+
+
+def folded(source, names):
+    "Markdown of a cell of the package, as a fold that says what is in it."
+    code = re.sub(r'^#\|.*\n?', '', source, flags=re.M).strip('\n')
+    head = f'<details class="code"><summary>{escape(", ".join(names))}</summary>'
+    blocks = [('{=html}', head), ('python', code), ('{=html}', '</details>')]
+    return '\n\n'.join(f'````{kind}\n{block}\n````' for kind, block in blocks)
+
+
+def described(cell):
+    "The name whose description by nbdev a processed cell is, or None."
+    shown = re.search(r'^show_doc\(([\w.]+)\)', text(cell['source']), re.M)
+    return shown and shown[1].split('.')[-1]
+
+
+def with_code(
+    processed,  # cells of a processed notebook, where nbdev describes the package's cells
+    page,  # the notebook in `nbs/`
+):
+    "The processed cells; behind each description the code of the cell, which nbdev leaves out."
+    left = list(processed)
+    out = []
+    for cell in cells_of(page):
+        source = text(cell['source'])
+        if cell['cell_type'] == 'code' and re.search(r'^#\|\s*export', source, re.M):
+            names = defined(source)
+            descriptions = []
+            while left and described(left[0]) in names:
+                descriptions.append(left.pop(0))
+            out += sorted(descriptions, key=lambda c: names.index(described(c)))
+            if names:
+                out.append(dict(cell_type='markdown', source=folded(source, names)))
+        elif any(c.get('id') == cell.get('id') for c in left):
+            while left[0].get('id') != cell.get('id'):
+                out.append(left.pop(0))
+            out.append(left.pop(0))
+    return out + left
+
+
 def read_page(
     path,  # a processed notebook
     out,  # folder that gets its pictures
@@ -140,7 +206,7 @@ def read_page(
     import yaml
 
     front, parts, faults = {}, [], []
-    for i, cell in enumerate(cells_of(path)):
+    for i, cell in enumerate(with_code(cells_of(path), NBS / path.name)):
         source = text(cell['source'])
         if cell['cell_type'] == 'raw' and source.strip().startswith('---'):
             front = yaml.safe_load(source.strip().strip('-')) or {}

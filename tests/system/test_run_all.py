@@ -1,6 +1,6 @@
 """*Run All* in a live kernel: nbdev's filters do not apply there, and every page must survive it.
 
-Three fast pages by default; TALKFACE_RUN_ALL=1 runs every page.
+Five pages by default; TALKFACE_RUN_ALL=1 runs every page.
 """
 
 import os
@@ -12,7 +12,7 @@ import pytest
 nbclient = pytest.importorskip('nbclient')
 
 ROOT = Path(__file__).resolve().parents[2]
-FAST = ('02_display', '40_motion_transfer', '52_user_study')
+FAST = '02_display', '13_phonemes', '40_motion_transfer', '44_animate', '52_user_study'
 PAGES = sorted(ROOT.glob('nbs/*.ipynb'))
 if not os.environ.get('TALKFACE_RUN_ALL'):
     PAGES = [p for p in PAGES if p.stem in FAST]

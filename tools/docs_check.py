@@ -1,8 +1,8 @@
 """Check the docs site as `tools/make_site.py` builds it, without Quarto.
 
-python tests/docs_check.py            builds the site; checks links, anchors, pictures, outputs,
+python tools/docs_check.py            builds the site; checks links, anchors, pictures, outputs,
                                       that no text is missing, README.md and the sidebar
-python tests/docs_check.py --readme   writes README.md and nbs/sidebar.yml from the pages
+python tools/docs_check.py --readme   writes README.md and nbs/sidebar.yml from the pages
 """
 
 import base64
@@ -65,7 +65,7 @@ def readme():
                 out.append('```\n' + text(d['text/plain']).strip() + '\n```')
             elif o['output_type'] == 'stream' and o.get('name') == 'stdout':
                 out.append('```\n' + text(o['text']).strip() + '\n```')
-    head = '<!-- Made from nbs/index.ipynb by tests/docs_check.py --readme; edit that page. -->\n\n'
+    head = '<!-- Made from nbs/index.ipynb by tools/docs_check.py --readme; edit that page. -->\n\n'
     files['README.md'] = (head + '\n\n'.join(out) + '\n').encode()
     files['nbs/sidebar.yml'] = make_site.sidebar_yml().encode()
     return files
@@ -73,7 +73,7 @@ def readme():
 
 def readme_faults():
     return [
-        f'{n} is out of step with the pages: run python tests/docs_check.py --readme'
+        f'{n} is out of step with the pages: run python tools/docs_check.py --readme'
         for n, b in readme().items()
         if not (root / n).is_file() or (root / n).read_bytes() != b
     ]

@@ -1,8 +1,14 @@
-"A corpus as a process sees it: killed and continued, several processes, the command line, bad folders."
+"A corpus as a process sees it: killed and continued, several processes, bad folders."
 
-import json, os, signal, subprocess, sys, time
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
-import numpy as np, pytest
+import numpy as np
+import pytest
 from talkface.core import TalkfaceError, asset
 from talkface.corpus import Corpus, prepare
 from talkface.media import Clip, read_image
@@ -23,7 +29,13 @@ def videos(folder, n=3, seconds=1.2):
     return folder
 
 
-CALL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom talkface.corpus import prepare\nif __name__ == '__main__': prepare({src!r}, {out!r}, jobs={jobs}, backend='haar')\n"
+CALL = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from talkface.corpus import prepare
+if __name__ == '__main__':
+    prepare({src!r}, {out!r}, jobs={jobs}, backend='haar')
+"""
 
 
 def start(tmp_path, src, out, jobs=1):
@@ -33,16 +45,22 @@ def start(tmp_path, src, out, jobs=1):
         [sys.executable, str(f)],
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1])},
+        env={**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])},
     )
 
 
-def test_kill_and_continue(tmp_path):
-    src, out = videos(tmp_path / 'in', 5), tmp_path / 'out'
+def started(tmp_path, src, out):
+    "A preparation in another process that has written its first clip."
     p = start(tmp_path, src, out)
     t0 = time.time()
     while not list(out.glob('clips/*/clip.json')) and time.time() - t0 < 120:
         time.sleep(0.02)
+    return p
+
+
+def test_kill_and_continue(tmp_path):
+    src, out = videos(tmp_path / 'in', 5), tmp_path / 'out'
+    p = started(tmp_path, src, out)
     p.send_signal(signal.SIGKILL)
     p.wait()
     done = {c.parent.name: c.stat().st_mtime_ns for c in out.glob('clips/*/clip.json')}
@@ -71,10 +89,7 @@ def test_two_processes(tmp_path):
 
 def test_interrupt(tmp_path):
     src, out = videos(tmp_path / 'in', 6), tmp_path / 'out'
-    p = start(tmp_path, src, out)
-    t0 = time.time()
-    while not list(out.glob('clips/*/clip.json')) and time.time() - t0 < 120:
-        time.sleep(0.02)
+    p = started(tmp_path, src, out)
     p.send_signal(signal.SIGINT)
     p.wait(timeout=60)
     assert (
@@ -116,7 +131,7 @@ def test_damaged_corpus(tmp_path):
     out = tmp_path / 'out'
     prepare(videos(tmp_path / 'in', 1), out, jobs=1, backend='haar')
     (out / 'manifest.json').write_text('{')
-    with pytest.raises(TalkfaceError, match='manifest.json is damaged'):
+    with pytest.raises(TalkfaceError, match='manifest.json'):
         Corpus(out)
     (out / 'manifest.json').unlink()
     c = Corpus(out)
@@ -195,9 +210,9 @@ def test_ids_are_names(tmp_path, name):
     (out / 'settings.json').write_text('{}')
     clip = dict(id=name, seconds=1.0, frames=25, speech=True, files={})
     (out / 'manifest.json').write_text(json.dumps(dict(clips=[clip])))
-    with pytest.raises(TalkfaceError, match='an id has letters, digits, - and _ only'):
+    with pytest.raises(TalkfaceError, match='id is'):
         Corpus(out)
-    with pytest.raises(TalkfaceError, match='an id has letters'):
+    with pytest.raises(TalkfaceError, match='id is'):
         write_clip(out / 'clips', name, dict(meta={}))
     assert sorted(p.name for p in tmp_path.iterdir()) == ['corpus']
 
@@ -206,7 +221,7 @@ def test_ids_are_names(tmp_path, name):
 def test_damaged_manifests(tmp_path, text):
     (tmp_path / 'settings.json').write_text('{}')
     (tmp_path / 'manifest.json').write_text(text)
-    with pytest.raises(TalkfaceError, match='manifest.json is damaged'):
+    with pytest.raises(TalkfaceError, match='manifest.json'):
         Corpus(tmp_path)
 
 
@@ -215,13 +230,13 @@ def test_damaged_settings(tmp_path, text):
     out = tmp_path / 'out'
     out.mkdir()
     (out / 'settings.json').write_text(text)
-    with pytest.raises(TalkfaceError, match='settings.json is damaged'):
+    with pytest.raises(TalkfaceError, match='settings.json'):
         prepare(videos(tmp_path / 'in', 1), out, jobs=1, backend='haar')
 
 
 def test_numbers_that_make_no_sense(tmp_path):
     src = videos(tmp_path / 'in', 1)
     for wrong in (dict(jobs=0), dict(jobs=-3), dict(limit=0), dict(limit=-1)):
-        with pytest.raises(TalkfaceError, match='give 1 or more'):
+        with pytest.raises(TalkfaceError, match='give (1 or more|a whole number from 1)'):
             prepare(src, tmp_path / 'out', backend='haar', **wrong)
     assert not (tmp_path / 'out').exists()

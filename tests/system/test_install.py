@@ -1,8 +1,11 @@
 "What an installation must hold: one release of OpenCV that works, and lazy names of the package."
 
+import re
 import subprocess
 import sys
+from configparser import ConfigParser
 from importlib.metadata import distributions
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,20 @@ def opencv_packages():
     "`{name: version}` of the installed packages that own the folder `cv2`."
     found = {d.metadata['Name'].lower(): d.version for d in distributions()}
     return {name: version for name, version in found.items() if name.startswith('opencv-')}
+
+
+def declared(key):
+    "Names of the packages that a list of settings.ini asks for."
+    ini = ConfigParser(delimiters=['='])
+    ini.read(Path(__file__).resolve().parents[2] / 'settings.ini', encoding='utf-8')
+    return {re.match(r'[\w-]+', entry)[0] for entry in ini['DEFAULT'][key].split()}
+
+
+def test_packages_are_declared_where_they_are_needed():
+    use = 'torch pocketsphinx ipywidgets matplotlib fastcore opencv-python-headless'
+    assert set(use.split()) <= declared('requirements')
+    work = 'jupyterlab nbdev torchaudio pytest playwright ruff'
+    assert set(work.split()) <= declared('dev_requirements')
 
 
 def test_packages_that_own_cv2_are_of_one_release():

@@ -23,27 +23,6 @@ from talkface.phonemes import PhonemeTimeline
 from talkface.streaming import FeatureStream, Stream, read_pcm
 
 
-@pytest.fixture(scope='module')
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('toy')
-    return dict(
-        dir=folder,
-        weights=toy.weights(folder / 'toy.safetensors', speaker=True),
-        ph=toy.phonemes(folder / 'a.json', 2.0),
-        wav=toy.wav(folder / 'a.wav', toy.speech(2.0)),
-    )
-
-
-@pytest.fixture(scope='module')
-def an(files):
-    return Animator.from_pretrained(files['weights'], 'cpu', fast=False)
-
-
-@pytest.fixture(scope='module')
-def me(an):
-    return an.portrait(asset('portrait.png'))
-
-
 def flat(x):
     "120 Hz throughout."
     return np.full(len(x) // 160 + 1, 120.0)
@@ -302,7 +281,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024)
 
 def peaks(files, folder, seconds, longest):
     "Peak memory in MB of processes that animate so many seconds."
-    env = {**os.environ, 'PYTHONPATH': str(Path(__file__).parent), 'OMP_NUM_THREADS': '1'}
+    env = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[1]), 'OMP_NUM_THREADS': '1'}
     peak = {}
     for s in seconds:
         r = subprocess.run(

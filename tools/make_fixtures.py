@@ -1,16 +1,20 @@
-"""Numbers of our own small networks, kept in `tests/fixtures/` so that a change of an output is seen anywhere.
+"""Numbers of our own small networks, kept in `tests/fixtures/`: a change of an output is seen.
 
-    python tests/make_fixtures.py [NAME ...]
+    python tools/make_fixtures.py [NAME ...]
 
-writes them again; do that only when an output is meant to change. Weights and inputs are made from names by
-numpy's legacy generator, which gives the same numbers everywhere, so the files hold nothing but outputs.
+writes them again; do that only when an output is meant to change. Weights and inputs are made from
+names by numpy's legacy generator, which is the same everywhere: the files hold only outputs.
 """
 
-import json, math, sys, zlib
+import json
+import math
+import sys
+import zlib
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
+import torch
 
-FOLDER = Path(__file__).parent / 'fixtures'
+FOLDER = Path(__file__).resolve().parents[1] / 'tests' / 'fixtures'
 
 
 def numbers(name, *shape):
@@ -193,15 +197,15 @@ def motion_transfer():
 
 
 def losses():
-    from talkface import fomm
+    from talkface import fomm_losses as losses
 
-    t = fomm.Transform(
+    t = losses.Transform(
         torch.eye(2, 3)[None] + 0.1 * tensor('theta', 1, 2, 3),
         0.02 * tensor('control', 1, 1, 25),
         5,
     )
     k = keypoints('source')
-    critic = settle(fomm.Discriminator(block_expansion=8, num_blocks=2, sn=False))
+    critic = settle(losses.Discriminator(block_expansion=8, num_blocks=2, sn=False))
     maps, pred = critic(picture('face'))
     a, b = picture('face'), picture('other')
     return critic, {
@@ -209,8 +213,8 @@ def losses():
         'jacobian': t.jacobian(k['value']),
         'frame': t.transform_frame(a)[..., ::2, ::2],
         'critic': pred,
-        'multiscale_l1': fomm.multiscale_l1(a, b),
-        **fomm.equivariance_losses(k, keypoints('driving'), t),
+        'multiscale_l1': losses.multiscale_l1(a, b),
+        **losses.equivariance_losses(k, keypoints('driving'), t),
     }
 
 
@@ -263,6 +267,5 @@ if __name__ == '__main__':
             str(FOLDER / f'{name}.safetensors'),
             metadata={'meta': json.dumps(dict(keys=keys_of(model)))},
         )
-        print(
-            f'{name:16} {len(out):2} outputs, {(FOLDER / f"{name}.safetensors").stat().st_size // 1024} KiB, largest {max(v.abs().max().item() for v in out.values()):.3g}'
-        )
+        largest = max(v.abs().max().item() for v in out.values())
+        print(f'{name:16} {len(out):2} outputs, largest {largest:.3g}')

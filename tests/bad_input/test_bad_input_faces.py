@@ -1,7 +1,8 @@
 "Pictures without a face, with two, broken models and tables: one sentence each."
 
 import os
-import numpy as np, pytest
+import numpy as np
+import pytest
 from talkface.core import TalkfaceError, asset
 from talkface.media import read_image
 from talkface import faces

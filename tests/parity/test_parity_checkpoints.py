@@ -1,6 +1,7 @@
-"Official checkpoint layouts, built from the key lists of the released classes, load by layout and fit our modules."
+"Official layouts, built from the key lists of the released classes, fit our modules."
 
-import pytest, torch
+import pytest
+import torch
 from talkface.core import TalkfaceError, load_checkpoint, load_into
 
 

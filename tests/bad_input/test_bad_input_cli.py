@@ -1,11 +1,21 @@
-"""Bad input at the command line: the right result, or one clear sentence on stderr, exit code 2, and nothing half-written.
+"""Bad input at the command line: the right result, or one clear sentence and exit code 2.
 
 Networks of toy size; `run` calls `main` in this process, `process` a real one.
 """
 
-import contextlib, errno, io, os, pickle, signal, subprocess, sys, time
+import contextlib
+import errno
+import io
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
-import numpy as np, pytest, torch
+import numpy as np
+import pytest
+import torch
 from PIL import Image
 import toy
 from talkface.cli import main
@@ -28,7 +38,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def run(files, tmp_path, capsys):
-    "run(image, audio, *more) -> (exit code, stdout, stderr); the output is out/o.mp4, alone in its folder."
+    "run(image, audio, *more) -> (exit code, stdout, stderr); the output is out/o.mp4."
     (tmp_path / 'out').mkdir()
 
     def go(image=None, audio=None, *more, ph=True, weights=None, out=None):

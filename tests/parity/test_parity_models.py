@@ -1,9 +1,11 @@
 """Our networks against numbers of the papers' released programs, under the official key names."""
 
 import gc
-import numpy as np, pytest, torch
+import numpy as np
+import pytest
+import torch
 import torch.nn.functional as F
-from talkface import fomm, avct, head_motion, motion_transfer
+from talkface import fomm, fomm_losses, avct, head_motion, motion_transfer
 
 BUILT = (
     'down.weight',
@@ -20,7 +22,7 @@ def strict(model, state):
 
 
 def full(released, model, keys, table):
-    "A full-size model with weights made from its official key list, names and shapes compared first."
+    "A full-size model with weights made from its official key list, which is compared first."
     want, have = released.keys(keys), model.state_dict()
     assert set(want) == set(have)
     assert {k: tuple(v.shape) for k, v in have.items()} == want
@@ -78,7 +80,7 @@ def test_blocks(released, name):
     f.check(m(f.inp[name]), f.out[name], 1e-5, name)
 
 
-# ---------------------------------------------------------------- key points, dense motion, renderer
+# ---------------------------------------------------------- key points, dense motion, renderer
 
 
 def kp_outputs(model, x):
@@ -118,7 +120,7 @@ def test_dense_motion_small(released):
     f = released.load('dense_motion_small')
     m = strict(fomm.DenseMotionNetwork(**f.meta['args']), f.state)
     kd, ks = f.inp.dict('kp_driving'), f.inp.dict('kp_source')
-    small = m.shrink(f.inp['source'])
+    small = m.down(f.inp['source'])
     motions, _, heat = m.inputs(small, kd, ks)
     got = dict(m(f.inp['source'], kd, ks), down=small, heatmap=heat, sparse_motion=motions)
     for k, v in f.out.items():
@@ -281,7 +283,7 @@ def test_normalize_kp(released):
 def test_tps_transform(released, kind):
     f = released.load('tps_transform')
     i = f.inp
-    t = fomm.Transform(i[kind + 'theta'], i[kind + 'control_params'], 5)
+    t = fomm_losses.Transform(i[kind + 'theta'], i[kind + 'control_params'], 5)
     f.check(t.points.reshape(1, 5, 5, 2), f.out['control_points'], 1e-5, 'control points')
     f.check(t.warp_coordinates(i['points']), f.out[kind + 'points'], 1e-5, kind + 'points')
     f.check(t.transform_frame(i['frame']), f.out[kind + 'frame'], 1e-5, kind + 'frame')
@@ -298,8 +300,8 @@ def test_fomm_losses_small(released):
     g['dense_motion_params'] = g.pop('dense')
     det = strict(fomm.KPDetector(**a['kp_args']), part('kp_detector'))
     gen = strict(fomm.OcclusionAwareGenerator(**g), part('generator'))
-    critic = strict(fomm.MultiScaleDiscriminator(**a['disc_args']), part('discriminator'))
-    vgg = fomm.VGG19Features()
+    critic = strict(fomm_losses.MultiScaleDiscriminator(**a['disc_args']), part('discriminator'))
+    vgg = fomm_losses.VGG19Features()
     vgg.load_state_dict(
         {
             k: torch.from_numpy(released.recipe.tensor(k, tuple(v.shape)))
@@ -308,7 +310,7 @@ def test_fomm_losses_small(released):
     )
     vgg.eval()
     scales = a['train_params']['scales']
-    pyramid = fomm.Pyramid(scales)
+    pyramid = fomm_losses.Pyramid(scales)
     check = lambda got, name: f.check(got, o[name], 1e-5, name, rtol=1e-3)
 
     ks, kd = det(i['source']), det(i['driving'])
@@ -316,7 +318,7 @@ def test_fomm_losses_small(released):
     f.check(kd, o.dict('kp_driving'), 1e-5, 'kp_driving', 1e-3)
     fake = gen(i['source'], kp_driving=kd, kp_source=ks)['prediction']
     check(fake, 'prediction')
-    total, table = fomm.perceptual_loss(vgg, pyramid, fake, i['driving'])
+    total, table = fomm_losses.perceptual_loss(vgg, pyramid, fake, i['driving'])
     check(table / 10, 'perceptual_terms_scale_layer')
     check(total, 'loss/perceptual')
 
@@ -329,16 +331,16 @@ def test_fomm_losses_small(released):
     for n, m in enumerate(real_maps):
         check(m, f'disc/feature_maps_real_{n}')
     check(real, 'disc/prediction_map_real')
-    check(fomm.lsgan_generator(fake_map), 'loss/gen_gan')
-    check(fomm.lsgan_critic(real, fake_map), 'loss/disc_gan')
-    check(fomm.feature_matching(real_maps, fake_maps, (10, 10, 10)), 'loss/feature_matching')
+    check(fomm_losses.lsgan_generator(fake_map), 'loss/gen_gan')
+    check(fomm_losses.lsgan_critic(real, fake_map), 'loss/disc_gan')
+    check(fomm_losses.feature_matching(real_maps, fake_maps, (10, 10, 10)), 'loss/feature_matching')
 
-    t = fomm.Transform(i['theta'], i['control_params'], 5)
+    t = fomm_losses.Transform(i['theta'], i['control_params'], 5)
     warped = t.transform_frame(i['driving'])
     check(warped, 'transformed_frame')
     kw = det(warped)
     f.check(kw, o.dict('transformed_kp'), 1e-5, 'transformed_kp', 1e-3)
-    for k, v in fomm.equivariance_losses(kd, kw, t).items():
+    for k, v in fomm_losses.equivariance_losses(kd, kw, t).items():
         check(10 * v, f'loss/{k}')
 
 
@@ -346,7 +348,7 @@ def test_fomm_losses_small(released):
 
 
 def test_pipeline_full(released):
-    "Portrait, pose, sound and phonemes to frames, in the order of the released script, through our public functions."
+    "Portrait, pose, sound and phonemes to frames, in the order of the released script."
     from talkface.audio_features import feature_rows, acoustic_features, has_harvest
     from talkface.core import preset
     from talkface.faces import pose_map

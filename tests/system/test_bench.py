@@ -5,7 +5,6 @@ import time
 
 import numpy as np
 import pytest
-import toy
 import torch
 
 from talkface.animate import Animator
@@ -13,27 +12,6 @@ from talkface.audio_features import pad_window
 from talkface.cli import main
 from talkface.core import asset, prefetch
 from talkface.head_pose import pose_map
-
-
-@pytest.fixture(scope='module')
-def files(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('toy')
-    return dict(
-        dir=folder,
-        weights=toy.weights(folder / 'toy.safetensors', speaker=True),
-        ph=toy.phonemes(folder / 'a.json', 2.0),
-        wav=toy.wav(folder / 'a.wav', toy.speech(2.0)),
-    )
-
-
-@pytest.fixture(scope='module')
-def an(files):
-    return Animator.from_pretrained(files['weights'], 'cpu', fast=False)
-
-
-@pytest.fixture(scope='module')
-def me(an):
-    return an.portrait(asset('portrait.png'))
 
 
 def apart(a, b):

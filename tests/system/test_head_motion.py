@@ -1,6 +1,7 @@
-"""The bundled head motion in use: begins at the portrait's pose and stays around it for a minute."""
+"The bundled head motion: begins at the portrait's pose and stays around it for a minute."
 
-import numpy as np, pytest
+import numpy as np
+import pytest
 
 
 @pytest.fixture(scope='module')

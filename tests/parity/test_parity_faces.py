@@ -2,7 +2,8 @@
 
 import os
 from pathlib import Path
-import numpy as np, pytest
+import numpy as np
+import pytest
 from talkface.faces import (
     BOX3D,
     MESH68,

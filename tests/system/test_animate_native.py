@@ -1,5 +1,8 @@
 "Portraits of every size and place, and the options of `talkface animate` that shape the frames."
 
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import pytest
 import toy
@@ -8,6 +11,7 @@ from PIL import Image
 from talkface.animate import Animator
 from talkface.cli import main
 from talkface.core import asset
+from talkface.faces import POSE_COLUMNS, analyze
 from talkface.media import read_clip
 from talkface.native import face_side
 
@@ -62,12 +66,12 @@ def run(files, tmp_path, capsys):
 # ---- portraits
 
 
-@pytest.mark.parametrize('side', [64, 512, 2000])
+@pytest.mark.parametrize('side', [64, 512, 2000, 8000])
 def test_sizes_of_the_portrait(animator, files, side):
     clip = speak(animator, files, files['image'].resize((side, side), Image.LANCZOS))
     height, width = clip.frames.shape[1:3]
     assert height % 2 == width % 2 == 0
-    assert min(side, 256) <= max(height, width) <= max(side, 256)
+    assert min(side, 256) <= max(height, width) <= min(max(side, 256), 1280)
 
 
 @pytest.mark.parametrize('corner', [(0, 0), (540, 340)])
@@ -87,6 +91,51 @@ def test_the_larger_of_two_faces_speaks(animator, files):
     with pytest.warns(UserWarning, match='2 faces; the largest'):
         portrait = animator.portrait(picture)
     assert portrait.box[0] < 512
+
+
+@pytest.mark.parametrize('yaw,warned', [(50, True), (-60, True), (30, False)])
+def test_profiles_are_tried_with_a_warning(
+    animator, files, monkeypatch, tmp_path, recwarn, yaw, warned
+):
+    "No picture that may be shared shows a profile: the detector says that this one is."
+    table = tmp_path / 'pose.csv'
+    table.write_text(f'{",".join(POSE_COLUMNS)}\n0,{np.radians(yaw)},0,0,0,320\n')
+    monkeypatch.setattr('talkface.animate.analyze', partial(analyze, csv=table))
+    portrait = animator.portrait(files['image'])
+    assert np.isfinite(portrait.pose).all()
+    told = [str(w.message) for w in recwarn if 'turned by' in str(w.message)]
+    assert bool(told) == warned
+    assert not warned or f'turned by {abs(yaw)} degrees' in told[0]
+
+
+PORTRAITS = Path(__file__).resolve().parents[2] / '../shared/data/portraits'
+PEOPLE = {
+    'glasses': '3DDFA_V2__JianzhuGuo.jpg',
+    'more glasses': 'openface__clapton-2.jpg',
+    'beard': 'sber-swap__source4.jpg',
+    'dark beard': 'stargan-v2__156498.jpg',
+    'open mouth': 'DECA__image02673.jpg',
+    'teeth': 'ATVGnet__tcd00002.jpg',
+}
+
+
+@pytest.fixture(scope='module')
+def shipped():
+    return Animator.from_pretrained(device='cpu')
+
+
+@pytest.mark.parametrize('kind', PEOPLE)
+def test_people(shipped, files, kind):
+    "Found, articulated within bounds, drawn: the mouth moves, the greater part does not."
+    path = PORTRAITS / PEOPLE[kind]
+    if not path.is_file():
+        pytest.skip(f'{path.name} is not at hand')
+    portrait = shipped.portrait(path)
+    assert 0.7 <= portrait.gain <= 1.9
+    clip = shipped(portrait, toy.speech(0.3), phonemes=files['phonemes'], pose='still')
+    moved = abs(clip.frames.astype(int) - clip.frames[:1]).max((0, 3))
+    assert moved.max() > 20
+    assert (moved > 8).mean() < 0.5
 
 
 def test_far_from_the_face_nothing_moves(animator, files, wide):
@@ -136,7 +185,7 @@ def test_articulation_of_the_command(run, option):
 @pytest.mark.parametrize(
     'options,words',
     [
-        (['--articulation', 'loud'], 'no number'),
+        (['--articulation', 'loud'], 'or a number from 0 to 5'),
         (['--articulation', '7'], '0 to 5'),
         (['--motion', '-1'], '0 to 5'),
         (['--size', '5000'], 'not sensible'),

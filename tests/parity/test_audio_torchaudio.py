@@ -1,10 +1,12 @@
 "Our filters beside torchaudio's, where torchaudio imports."
 
-import numpy as np, pytest
+import numpy as np
+import pytest
 from talkface import audio_features as af
 
 try:
-    import torch, torchaudio
+    import torch
+    import torchaudio
 except Exception as e:
     pytest.skip(f'torchaudio does not import here: {e}', allow_module_level=True)
 

@@ -1,7 +1,8 @@
-"Official checkpoint files in a folder, `Animator.from_pretrained(folder)`, and the frames of the released script."
+"Official checkpoint files: `Animator.from_pretrained(folder)`, and the released script's frames."
 
 import json
-import numpy as np, torch
+import numpy as np
+import torch
 from talkface.animate import Animator, build
 from talkface.core import full_config, preset
 

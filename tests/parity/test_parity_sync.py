@@ -1,8 +1,10 @@
-"""The sync expert against numbers of Wav2Lip's released program: key names, layers, embeddings, mel pictures, windows, losses."""
+"""The sync expert against numbers of Wav2Lip's released program: keys, layers, windows, losses."""
 
 import json
-import numpy as np, pytest, torch
-from conftest import Fixture
+import numpy as np
+import pytest
+import torch
+from fixture_files import Fixture
 from talkface import sync
 from talkface.sync_training import load_expert
 
@@ -159,4 +161,4 @@ def test_offset_sign(metrics):
         if 'audio_delay_frames' not in w:
             continue
         got = sync.sync_readouts(sync.shift_curve(v, torch.from_numpy(f[f'audio_{case}']).float()))
-        assert got['psync_off'] == w['av_offset'] == -w['audio_delay_frames']
+        assert got['p_sync_off'] == w['av_offset'] == -w['audio_delay_frames']

@@ -1,4 +1,4 @@
-"""Our small networks give the numbers that they gave when `make_fixtures.py` was run, under the same names."""
+"Our small networks give the numbers that they gave when `make_fixtures.py` was run."
 
 import pytest
 import make_fixtures

@@ -1,9 +1,12 @@
-"Metrics against numbers that the usual programs gave: CPBD, Frechet distance, landmark distances, SSIM, SyncNet."
+"Metrics against numbers that the usual programs gave: CPBD, FID, landmarks, SSIM, SyncNet."
 
-import contextlib, json
-import numpy as np, pytest, torch
+import contextlib
+import json
+import numpy as np
+import pytest
+import torch
 from PIL import Image
-from conftest import ROWS
+from fixture_files import ROWS
 from talkface import metric_networks as N
 from talkface import metrics as M
 
@@ -33,7 +36,7 @@ def check(row, got, want, atol, rtol=0.0):
 
 
 def filled(keys, base, gain=1.0):
-    "Weights by the rule of the fixtures: one legacy generator a tensor, normal weights, batch norms near 1."
+    "Weights by the rule of the fixtures: one generator a tensor, batch norms near 1."
     means = {k.rsplit('.', 1)[0] for k, _, _ in keys if k.endswith('running_mean')}
     out = {}
     for i, (k, shape, kind) in enumerate(keys):
@@ -162,7 +165,7 @@ def test_nlmd_of_a_released_track(folder):
     own, other = M.nlmd(b, a), M.nlmd(b, b[np.random.default_rng(0).permutation(len(b))])
     assert (
         0 < own < 0.09 and 0 < other < 0.09
-    )  # what two detectors differ by is as large as what a shuffled mouth does: back-ends must not be mixed
+    )  # two detectors differ by as much as a shuffled mouth does: they must not be mixed
     assert M.nlmd(a, a * 0.5 + np.array([30.0, -8])) < 1e-5
 
 

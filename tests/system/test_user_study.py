@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).resolve().parents[1] / 'nbs' / '52_user_study.ipynb'
+PAGE = Path(__file__).resolve().parents[2] / 'nbs' / '52_user_study.ipynb'
 WIDGETS = """
 import json
 marks = [buttons.model_id for buttons in form.marks.values()]

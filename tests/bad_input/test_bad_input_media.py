@@ -1,8 +1,17 @@
-"Bad pictures, sounds, disks and checkpoints: the right result, or one clear sentence and nothing half-written."
+"Bad pictures, sounds, disks and checkpoints: the right result, or one clear sentence."
 
-import errno, os, pickle, signal, subprocess, sys, time, wave, zipfile
+import errno
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+import zipfile
 from pathlib import Path
-import numpy as np, pytest, torch
+import numpy as np
+import pytest
+import torch
 from PIL import Image
 from talkface.core import (
     TalkfaceError,
@@ -14,6 +23,7 @@ from talkface.core import (
     writing,
 )
 from talkface.media import Clip, VideoWriter, iter_frames, read_audio, read_clip, read_image
+from toy import wav
 
 
 def told(f, *words):
@@ -143,16 +153,6 @@ def test_exif(tmp_path, face, mark, turn):
 
 
 # ---- sounds
-
-
-def wav(path, x, rate=16000):
-    x = np.atleast_2d(np.asarray(x).T).T
-    with wave.open(str(path), 'wb') as f:
-        f.setnchannels(x.shape[1])
-        f.setsampwidth(2)
-        f.setframerate(rate)
-        f.writeframes((np.clip(x, -1, 1) * 32767).astype('<i2').tobytes())
-    return path
 
 
 @pytest.fixture(scope='module')
@@ -366,7 +366,7 @@ def test_ctrl_c_of_a_process(tmp_path):
     code = """
 import numpy as np, signal, sys
 from talkface.media import VideoWriter
-signal.signal(signal.SIGINT, signal.default_int_handler)      # heard also where the tests run in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)  # heard in the background too
 with VideoWriter(sys.argv[1]) as out:
     for i in range(10**6):
         out.write(np.full((256, 256, 3), i % 256, np.uint8))
