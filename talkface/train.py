@@ -10,12 +10,12 @@ __all__ = ['COMPACT_MODELS', 'PAPER_MODELS', 'FOMM_STAGE', 'CPU_STAGES', 'GPU_ST
            'frame_weights', 'pair_clips', 'cached', 'small_pose_maps', 'derived_arrays', 'training_clip',
            'training_clips', 'kept_features', 'encode_clip', 'weights_mark', 'ready', 'encode_clips', 'spoken_span',
            'mouth_window', 'repeat_frames', 'repeated_clip', 'spoken_clips', 'repeated_clips', 'TrainConfig',
-           'absolute', 'Run', 'weights_file', 'run_lock', 'fresh_network', 'shapes', 'mouth_score', 'read_vgg',
-           'load_vgg', 'moments', 'check_frames', 'make_fomm', 'speech_clips', 'make_avct', 'make_bst', 'make_head',
-           'make_sync', 'make_refine', 'speech_of_all', 'make_articulation', 'make_au', 'plain_config', 'fit_mouth',
-           'mouth_record', 'voice_record', 'verdict', 'minutes_of', 'score_figure', 'Budget', 'stage_names',
-           'check_length', 'this_process', 'open_run', 'machine_name', 'nothing_left', 'train', 'add_train_args',
-           'add_run_args', 'add_stage_args', 'add_config_args', 'run_train']
+           'absolute', 'Run', 'whole_record', 'weights_file', 'run_lock', 'fresh_network', 'shapes', 'mouth_score',
+           'read_vgg', 'load_vgg', 'moments', 'check_frames', 'make_fomm', 'speech_clips', 'make_avct', 'make_bst',
+           'make_head', 'make_sync', 'make_refine', 'speech_of_all', 'make_articulation', 'make_au', 'plain_config',
+           'fit_mouth', 'mouth_record', 'voice_record', 'verdict', 'minutes_of', 'score_figure', 'Budget',
+           'stage_names', 'check_length', 'this_process', 'open_run', 'machine_name', 'nothing_left', 'train',
+           'add_train_args', 'add_run_args', 'add_stage_args', 'add_config_args', 'run_train']
 
 # %% ../nbs/39_train.ipynb #0cf048bf
 import contextlib
@@ -710,6 +710,17 @@ def create(
     run.write()
     return run
 
+# %% ../nbs/39_train.ipynb #ff5f12c5
+def whole_record(
+    about: dict,  # what `run.json` says
+) -> dict:
+    "The same with what it leaves out: a run that began by chance, stages that saw nothing."
+    stages = {
+        name: dict(done=False, steps=0, seconds=0.0, batch=0) | record
+        for name, record in about['stages'].items()
+    }
+    return dict(init=None) | about | dict(stages=stages)
+
 # %% ../nbs/39_train.ipynb #69949b24
 @patch(cls_method=True)
 def open(
@@ -722,7 +733,7 @@ def open(
     path = Path(out) / 'run.json'
     if not path.is_file():
         raise TalkfaceError(f'{out} holds no run; train one with `talkface train`')
-    about = read_json(RunRecord, path, 'choose another folder')
+    about = whole_record(read_json(RunRecord, path, 'choose another folder'))
     if config is not None:
         about['config'] = dict(training_config(config), models=about['config']['models'])
     return cls(out, about, device)
