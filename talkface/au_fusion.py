@@ -98,7 +98,7 @@ def without(
     ridge = 1e-3 * len(x) * np.diag(x.var(0) + 1e-12)
     return y - x @ np.linalg.solve(x.T @ x + ridge, x.T @ (y - np.mean(y, 0)))
 
-
+# %% ../nbs/28_au_fusion.ipynb #7d28b578
 def muscles_alone(
     measures,  # (T,5) of one person
     rotation=None,  # (T,3) head rotation, rad; None: the head was still
@@ -126,7 +126,7 @@ def person_scale(
     full = np.quantile(measures, 0.98, axis=0)
     return np.stack([neutral, np.maximum(full, neutral + LEAST_RANGE)])
 
-
+# %% ../nbs/28_au_fusion.ipynb #0b05ea7e
 def to_intensity(
     measures,  # (T,5) of `muscles_alone`
     scale,  # (2,5) of `person_scale`
@@ -163,7 +163,7 @@ def cepstrum(
     lifter = 1 + 11 * torch.sin(math.pi * k[:, 0] / 22)
     return (bank @ cosine.T * lifter)[:, 1:].float().numpy()
 
-
+# %% ../nbs/28_au_fusion.ipynb #c8f10b84
 def mfcc_pictures(
     wav,  # (n,) float, 16 kHz
     T=None,  # frames; None: as many as the sound lasts
@@ -391,7 +391,7 @@ def presence_logit(
     "Logit of being present."
     return STEEP * (MOST * share - PRESENT)
 
-
+# %% ../nbs/28_au_fusion.ipynb #2e81f929
 def au_losses(
     share,  # predicted intensity / 5, (B,T,5)
     intensity,  # 0..5, (B,T,5)
@@ -458,7 +458,7 @@ def forward(
     tokens = self.norm(tokens + mixed)
     return tokens.mT if self.axis == 'time' else tokens
 
-
+# %% ../nbs/28_au_fusion.ipynb #8f8de1f3
 @patch
 def maps(self: FusionAttention):
     "The three maps of the tokens."
@@ -585,7 +585,7 @@ def forward(
     mean, spread = self.units
     return keypoints_of(mean + spread * self.end(fused))
 
-
+# %% ../nbs/28_au_fusion.ipynb #b822628f
 def keypoints_of(
     numbers,  # (...,60): ten positions, then ten Jacobians, see `KeyPoints.numbers`
 ) -> KeyPoints:

@@ -336,7 +336,7 @@ def speaker_in(
     found = [part for part in Path(str(path).strip('"')).parts[:-1] if SPEAKERS.fullmatch(part)]
     return found[-1] if found else ''
 
-
+# %% ../nbs/37_au_training.ipynb #1e062bc7
 def read_labels(
     path,  # HTK label file (.mlf)
 ) -> dict:
@@ -580,7 +580,7 @@ def mean_units(
     "The mean intensity of each unit inside words, (5,): what one can say without listening."
     return np.concatenate([c.aus[c.spoken] for c in clips]).mean(0)
 
-
+# %% ../nbs/37_au_training.ipynb #77af5985
 def shuffled(
     made,  # list of (T,5), predicted
 ) -> list:
@@ -622,7 +622,7 @@ def predicted_aus(
     share, _ = model(sound, torch.as_tensor(clip.labels)[None].to(device))
     return (MOST * share[0].float().clamp(0, 1)).cpu().numpy()
 
-
+# %% ../nbs/37_au_training.ipynb #bbe740b9
 def by_main_speaker(
     clips,  # of `ready_clip`
     style,  # main speaker, or None
@@ -678,7 +678,7 @@ def validate(self: AuAudioStage):
             scores[f'{prefix}corr_{name}'] = s['corr']
     return scores
 
-
+# %% ../nbs/37_au_training.ipynb #c4046e0b
 @patch
 def preview(self: AuAudioStage):
     "AU25 of up to four clips left out, real and heard."
@@ -946,7 +946,7 @@ def measure(self: AuFusionStage):
     self.mouth_share = mouth_direction(self.clips, self.readout)[1]
     self.au_readout, self.au_explained = fit_au_readout(self.clips)
 
-
+# %% ../nbs/37_au_training.ipynb #5b76b9de
 @patch
 def in_one_range(self: AuFusionStage):
     "All clips, the others' mouths in the main speaker's range."
@@ -1063,7 +1063,7 @@ def read_units(
     x = KeyPoints.of(kp).numbers()
     return (x - x.mean(0)) @ readout
 
-
+# %% ../nbs/37_au_training.ipynb #26bd879a
 def units_agree(
     made,  # list of `KeyPoints` (T,10), arrays
     clips,  # of `ready_clip`
@@ -1089,7 +1089,7 @@ def predicted(
     ears = self.frozen['audio2au']
     return fused_keypoints(self.ema_nets['au_fusion'], ears, clip, aus).numpy()
 
-
+# %% ../nbs/37_au_training.ipynb #d4097a54
 @patch
 def score(
     self: AuFusionStage,
@@ -1208,7 +1208,7 @@ def add_arrange_args(
     p.set_defaults(run=run_arrange)
     return p
 
-
+# %% ../nbs/37_au_training.ipynb #357f71ee
 def run_arrange(
     args,  # parsed arguments of the command
 ):

@@ -123,7 +123,7 @@ class AuDriver:
         self.networks = networks
         self.aus = aus
 
-
+# %% ../nbs/48_au_use.ipynb #0ca14832
 @patch
 def bind(
     self: AuDriver,
@@ -144,7 +144,7 @@ def heard(
         return mfcc_pictures(speech.wav, len(speech))
     return in_own_voice(speech.features)
 
-
+# %% ../nbs/48_au_use.ipynb #84502f30
 def heard_silence(
     speech,  # a `Speech`
     kind,  # of sound, see `Audio2AU`
@@ -433,7 +433,7 @@ def keep(
             tmp.write_text(json.dumps(self.found, indent=1))
     return self.found[name]
 
-
+# %% ../nbs/48_au_use.ipynb #fa54feba
 @patch
 def network(
     self: AuReport,
@@ -461,7 +461,7 @@ def by_group(
     "Name of a group -> `au_scores`."
     return {name: au_scores([predict(c) for c in clips], clips) for name, clips in groups.items()}
 
-
+# %% ../nbs/48_au_use.ipynb #1b371e3a
 @patch
 def ears(self: AuReport) -> dict:
     "Scores of the run's `Audio2AU` and of its floors."

@@ -329,7 +329,7 @@ def stop(
     "Leave at a signal, through all `finally`."
     raise SystemExit(128 + number)
 
-
+# %% ../nbs/49_cli.ipynb #7fd3dfe7
 def tell_warning(
     message,  # a `Warning`
     *_,  # where it comes from: of no use to a user

@@ -510,7 +510,7 @@ def patch_layers(
         layers += [nn.Conv2d(a, b, 4, stride, 1), norm, nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers)
 
-
+# %% ../nbs/27_davs.ipynb #0ee0430e
 def mouth_patches(
     size: int,  # side S of the frames, px
 ) -> tuple:
@@ -570,7 +570,7 @@ class LipShape(nn.Module):
     def forward(self, w):  # (...,D)
         return self.layer(w)
 
-
+# %% ../nbs/27_davs.ipynb #afa93d99
 def lip_shape(
     points,  # (68,2) px
     places,  # (3,2) px, see `three_places`
@@ -621,7 +621,7 @@ def distances(
     a, v = (F.normalize(x.flatten(1).float(), dim=1) for x in (a, v))
     return (2 - 2 * a @ v.T).clamp_min(1e-9).sqrt()
 
-
+# %% ../nbs/27_davs.ipynb #847f6ca0
 def contrastive(
     a,  # (B,F,D) word vectors of sounds
     v,  # (B,F,D) of the lips that belong to them
@@ -720,7 +720,7 @@ def seq_critic_loss(
             total = total + 0.5 * F.binary_cross_entropy_with_logits(score, label)
     return total
 
-
+# %% ../nbs/27_davs.ipynb #6591b513
 def seq_fool_loss(
     fake,  # (patches, match) of D_seq for drawn frames
 ):

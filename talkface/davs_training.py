@@ -57,7 +57,7 @@ def smooth_places(
     ends = [max(0, i - half) for i in range(len(places))]
     return np.stack([places[a : i + half + 1].mean(0) for i, a in enumerate(ends)])
 
-
+# %% ../nbs/36_davs_training.ipynb #ea101bda
 def aligned_faces(
     frames,  # T pictures (H,W,3) uint8, one after the other
     points,  # (T,68,2) px of them
@@ -109,7 +109,7 @@ def known_words(
         return ()
     return tuple((word.lower(), a, b) for word, a, b in clip.phonemes.words() if word)
 
-
+# %% ../nbs/36_davs_training.ipynb #4c8dabf8
 def kept_array(
     path,  # .npy; None keeps nothing
     make,  # function without arguments that returns an array
@@ -436,7 +436,7 @@ def draw_variation(
     look = np.float32([rng.uniform(0.8, 1.2), rng.uniform(-0.1, 0.1)])
     return (x, y, rng.random() < 0.5), look
 
-
+# %% ../nbs/36_davs_training.ipynb #733bb35d
 def to_faces(
     faces,  # (B,...,S,S,3) uint8
     look=None,  # (B,2) contrast and brightness; None: as they are
@@ -799,7 +799,7 @@ def ranks(
     own = d.diagonal()[:, None]
     return (1 + (d < own).sum(1) + 0.5 * ((d == own).sum(1) - 1)).numpy()
 
-
+# %% ../nbs/36_davs_training.ipynb #e4aa2b48
 def retrieval(
     found: dict,  # of `encode_places`
 ) -> dict:
@@ -885,7 +885,7 @@ def some_frames(
     first = int(torch.randint(n - drawn + 1, ()))
     return slice(None), slice(first, first + drawn)
 
-
+# %% ../nbs/36_davs_training.ipynb #330e9422
 @patch
 def draw(
     self: JointLoss,
@@ -1262,7 +1262,7 @@ def keypoint_numbers(
             found.append(KeyPoints.of(kp_detector(x)).numbers().float())
     return torch.cat(found).numpy()
 
-
+# %% ../nbs/36_davs_training.ipynb #896b1230
 def quiet_frames(
     opening,  # (T,) of the mouth
 ) -> np.ndarray:
@@ -1451,7 +1451,7 @@ def leave_out(
 
     return corpus.where(lambda c: not out(c)), corpus.where(out)
 
-
+# %% ../nbs/36_davs_training.ipynb #5c607698
 def read_clips(
     corpus,  # `Corpus`
     config: dict,  # of `davs_config`
@@ -1619,7 +1619,7 @@ def davs(self: DavsRun) -> Davs:
         net.eval().requires_grad_(False)
     return Davs(nets, self.data.vocabulary, self.config, str(self.out))
 
-
+# %% ../nbs/36_davs_training.ipynb #667d0bfa
 @patch
 def train_stage(
     self: DavsRun,

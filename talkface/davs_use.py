@@ -291,7 +291,7 @@ def heard_words(
     "Word vectors (T,D) of a sound."
     return louder * davs.nets['audio'](torch.from_numpy(sound_units(wav, T)))
 
-
+# %% ../nbs/47_davs_use.ipynb #f7067848
 @torch.no_grad()
 def seen_words(
     davs: Davs,  # networks
@@ -392,7 +392,7 @@ def laid_back(
     how = dict(dsize=(width, height), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP)
     return cv2.warpAffine(aligned, m, **how)
 
-
+# %% ../nbs/47_davs_use.ipynb #6465504b
 def aligned_photo(
     davs: Davs,  # whose size is wanted
     picture: np.ndarray,  # (H,W,3) uint8
@@ -447,7 +447,7 @@ def clip_vectors(
     parts = torch.from_numpy(np.array(clip.faces)).split(64)
     return a, torch.cat([davs.nets['video'](to_faces(part)) for part in parts])
 
-
+# %% ../nbs/47_davs_use.ipynb #53176116
 def phone_frames(
     davs: Davs,  # networks
     clips,  # `DavsClip`s with labels
@@ -558,7 +558,7 @@ def judge_table(
     mouths, sounds = embed_clip(judge, crops, mel_windows(clip.wav, len(clip)))
     return 1 - cross_P(sounds, mouths)
 
-
+# %% ../nbs/47_davs_use.ipynb #acf268f7
 def sync_of_judge(
     corpus,  # `Corpus` that holds the clips
     clips,  # `DavsClip`s
@@ -678,7 +678,7 @@ def add_davs_arg(
     text = 'weights of DAVS, the davs.safetensors of a run; default: the bundled ones'
     p.add_argument('--davs', metavar='FILE', help=text)
 
-
+# %% ../nbs/47_davs_use.ipynb #da587b0c
 def add_davs_args(
     p,  # the `ArgumentParser` of `animate`
 ):

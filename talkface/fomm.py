@@ -98,7 +98,7 @@ def cpu(self: KeyPoints):
     "In the memory of the processor."
     return self.map(lambda x: x.cpu())
 
-
+# %% ../nbs/20_fomm.ipynb #6fc59c3b
 @patch
 def detach(self: KeyPoints):
     "Cut from the graph of gradients."

@@ -246,7 +246,7 @@ def _frames_seen(t, path, n_frames):
         raise TalkfaceError(f'{path} has no successful row for {n} frames; OpenFace found no face')
     return n, rows, frame[rows]
 
-
+# %% ../nbs/14_head_pose.ipynb #d16cef1a
 def _by_frame(columns, frame, ok):
     "Columns of a table as (T,n), a row for each frame; the gaps between are filled."
     out = np.zeros((len(ok), len(columns)))

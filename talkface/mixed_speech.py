@@ -146,7 +146,7 @@ def agreement(
     shifts = range(-widest, widest + 1)
     return np.array([np.corrcoef(*pair(read, seen, k))[0, 1] for k in shifts])
 
-
+# %% ../nbs/38_mixed_speech.ipynb #fa5f72c4
 def best_offset(
     curve,  # of `agreement`
     rule: OffsetRule,  # when a clip is moved
@@ -334,7 +334,7 @@ class Utterance:
     def __len__(self):
         return len(self.opening)
 
-
+# %% ../nbs/38_mixed_speech.ipynb #b111abdb
 def unit_of(
     clip,  # mouth_open and spoken, (T,)
 ) -> float:
@@ -438,7 +438,7 @@ def learn(
     self.nets = dict(articulator=model)
     self.updates = dict(articulation=(loss, optimizer))
 
-
+# %% ../nbs/38_mixed_speech.ipynb #97b00070
 @patch
 def kind_of(
     self: ArticulationStage,

@@ -20,7 +20,7 @@ def cross(
     "Twice the signed area of the triangle a, b, c; positive when a, b, c turn counter-clockwise."
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
 
-
+# %% ../nbs/40_motion_transfer.ipynb #3687ab57
 def lower_side(
     points,  # (x,y) tuples in order of x
 ):

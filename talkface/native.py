@@ -74,7 +74,7 @@ def face_side(
         return even(size)
     return even(np.clip(box[2], 256, 512))
 
-
+# %% ../nbs/42_native.ipynb #94ca723f
 def picture_factor(
     shape,  # (height, width) of the picture
     size=None,  # longest side wanted, px; None: the picture's own, at most 1280
@@ -95,7 +95,7 @@ def full_canvas(
     h, w = (even(n) for n in large.shape[:2])
     return Canvas(large, (cx, cy, max(8, round(side))), show=(0, 0, w, h))
 
-
+# %% ../nbs/42_native.ipynb #f758affb
 def face_canvas(
     large,  # (H,W,3) uint8, the picture at the video's size
     box,  # (cx, cy, side) of the face in it, px
@@ -146,7 +146,7 @@ def fade(
     t = (np.arange(cells, dtype=np.float32) + 0.5) / max(cells, 1)
     return 0.5 - 0.5 * np.cos(np.pi * t)
 
-
+# %% ../nbs/42_native.ipynb #33e7da43
 def extend(
     field,  # (h,h,2) displacement
     cells,  # width of the margin on each side
@@ -216,7 +216,7 @@ def resized(
     how = cv2.INTER_AREA if side < len(x) else cv2.INTER_CUBIC
     return x if side == len(x) else cv2.resize(x, (side, side), interpolation=how)
 
-
+# %% ../nbs/42_native.ipynb #a9bedce1
 @patch
 def square_of(
     self: Canvas,

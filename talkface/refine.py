@@ -114,7 +114,7 @@ def identity_positions(
     z = (torch.arange(n, device=like.device, dtype=like.dtype) + 0.5) / n * 2 - 1
     return torch.stack(torch.meshgrid(z, z, indexing='xy'))[None]
 
-
+# %% ../nbs/24_refine.ipynb #e1a962c9
 def bend(
     portrait,  # (B,3,S,S)
     deformation,  # of E_r: for each place its place in the portrait, (B,h,h,2) in [-1,1]

@@ -165,7 +165,7 @@ def softened(
     less = F.interpolate(images, size=int(side / factor), antialias=True, **how)
     return F.interpolate(less, size=side, **how).clamp(0, 1)
 
-
+# %% ../nbs/35_refine_training.ipynb #9013a2ce
 @patch
 def sample(
     self: RefineStage,

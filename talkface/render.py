@@ -374,7 +374,7 @@ def fused(
     "The convolution with the activation that follows it."
     return FusedConv(conv.weight, conv.bias, padding=1, act=act)
 
-
+# %% ../nbs/41_render.ipynb #50d443e9
 class FastRefiner(nn.Module):
     "A `Refiner` for use: the same mask and residual."
 
@@ -476,7 +476,7 @@ def split_main(
     self.face0 = FusedConv(weight[:, self.n :], bias, padding=1)
     self.sound0 = FusedConv(sound, bias.new_zeros(len(sound)), padding=1)
 
-
+# %% ../nbs/41_render.ipynb #4f8dee2a
 @patch
 def split_side(
     self: SplitInputBlock,
@@ -609,7 +609,7 @@ def reduce_pose_maps(
         return super(FastAVCT, self).reduce_pose_maps(maps)
     return self.blur @ maps @ self.blur.T
 
-
+# %% ../nbs/41_render.ipynb #4d2af5da
 @patch
 def encode_phonemes(
     self: FastAVCT,
@@ -759,7 +759,7 @@ def encode_portrait(
         detector.jacobian(f)
         generator.encode(source)
 
-
+# %% ../nbs/41_render.ipynb #70ad69db
 def empty_kp(
     n,  # number of frames
 ) -> KeyPoints:
@@ -796,7 +796,7 @@ def render_call(
     net = Renderer(generator) if fast else partial(generator, with_deformed=False)
     return partial(net, source, empty_kp(batch), empty_kp(1), encoded=encoded)
 
-
+# %% ../nbs/41_render.ipynb #66abf8cb
 def avct_for_use(
     avct,  # AVCT
     feature_map,  # face features of E_kd (1,C,64,64)

@@ -568,7 +568,7 @@ class CropConfig(TypedDict, total=False):
 
     scale: number(1, 4)
 
-
+# %% ../nbs/03_schemas.ipynb #76aed84a
 @closed
 class Networks(TypedDict, total=False):
     "Arguments of the networks."
@@ -776,7 +776,7 @@ class StageRecord(TypedDict, total=False):
     batch: whole(0, 10**6)
     machine: str
 
-
+# %% ../nbs/03_schemas.ipynb #47250371
 @opened
 class RunRecord(TypedDict):
     "`run.json`."

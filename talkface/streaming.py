@@ -545,7 +545,7 @@ class OpeningStream:
         self.speaker = animator.speaker
         self.past = deque(maxlen=memory)
 
-
+# %% ../nbs/45_streaming.ipynb #e2298b09
 @patch
 def keep(
     self: OpeningStream,

@@ -46,7 +46,7 @@ def laplacian_deviation(
     grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY).astype(np.float32)
     return float(cv2.Laplacian(grey, cv2.CV_32F)[inside_face(len(image))].std())
 
-
+# %% ../nbs/56_switches.ipynb #7f1e7082
 def sharpness(
     frames,  # squares (n,S,S,3) uint8
     reference,  # the portrait's square (S,S,3) uint8

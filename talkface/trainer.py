@@ -200,7 +200,7 @@ def write(self: Log):
         table.writeheader()
         table.writerows(self.rows)
 
-
+# %% ../nbs/30_trainer.ipynb #436f618a
 @patch
 def add(
     self: Log,
@@ -505,7 +505,7 @@ def clip_gradients(
     if not bool(norm.isfinite()):
         optimizer.zero_grad()
 
-
+# %% ../nbs/30_trainer.ipynb #882a4bf4
 @patch
 def average(self: Trainer):
     "Move the running means."
@@ -592,7 +592,7 @@ def checkpoint_is_due(self: Trainer) -> bool:
         return self.iteration % 200 == 0
     return time.time() - self.saved > self.every
 
-
+# %% ../nbs/30_trainer.ipynb #3accb601
 @patch
 def close(self: Trainer):
     "The last row, the last checkpoint; networks as they are used."
